@@ -1,0 +1,5 @@
+"""Context prediction: the pretext model and what watches over its training."""
+
+from keras_ctxattr.context.predictor import ContextPredictor, PairHead, position_loss
+
+__all__ = ["ContextPredictor", "PairHead", "position_loss"]

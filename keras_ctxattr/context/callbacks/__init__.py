@@ -1,0 +1,23 @@
+"""Keras callbacks that watch over a training run, steer it and write down how it goes.
+
+Each counts training steps itself (the optimiser's `iterations` stands still where float16 skips an
+update) and takes `resumed`, the checkpoint that training goes on from. Put `TimeLimit` last in the
+list: it then times nothing but training.
+"""
+
+from keras_ctxattr.context.callbacks.guards import CollapseGuard, TrainingCollapsed
+from keras_ctxattr.context.callbacks.progress import ProgressLine
+from keras_ctxattr.context.callbacks.records import Checkpointer, MetricsLog, PatchPictures
+from keras_ctxattr.context.callbacks.steps import ProgressSchedule, StepCallback, TimeLimit
+
+__all__ = [
+    "Checkpointer",
+    "CollapseGuard",
+    "MetricsLog",
+    "PatchPictures",
+    "ProgressLine",
+    "ProgressSchedule",
+    "StepCallback",
+    "TimeLimit",
+    "TrainingCollapsed",
+]
