@@ -1,0 +1,299 @@
+"""From a manifest to training batches: which image, which scale, which grids, which pairs.
+
+Step `s` is a pure function of (seed, s): images come in the order of
+`tf.random.experimental.index_shuffle`, everything else from stateless draws keyed by (seed, step,
+element). So a run resumes at any step without replaying, and the number of workers changes nothing.
+Shapes are static. There is no padding among the patches: where the grids of a step fall short of
+`patches_per_batch`, further patches of the same images fill the batch without being in any pair.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_ctxattr.data.decode import decode_image
+from keras_ctxattr.data.images import encoded_reader
+from keras_ctxattr.data.manifest import Manifest
+
+POSITIONS = ("up-left", "up", "up-right", "left", "right", "down-left", "down", "down-right")
+# The four neighbours that come later in row-major order: (row step, column step, position). The
+# reversed pair has position 7 - p, so emitting both keeps p and 7 - p exactly balanced.
+_FORWARD = ((0, 1, 4), (1, -1, 5), (1, 0, 6), (1, 1, 7))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GridConfig:
+    """How grids of patches are laid over images, and how many make a batch.
+
+    Attributes:
+        patch_size: side of a patch in pixels.
+        gap: pixels between neighbouring patches of a grid.
+        jitter: largest shift of a patch per axis in pixels, at most `gap / 2`.
+        min_pixels: smallest area to which an image is scaled.
+        max_pixels: largest such area.
+        grids_per_image: grids laid over one load of an image.
+        images_per_batch: images loaded for one step.
+        patches_per_batch: patches of one step, exactly.
+        pairs_per_batch: most pairs of one step (even); fewer are padded, and masked.
+
+    Raises:
+        ValueError: if a value makes patches overlap or no batch possible.
+
+    Reference:
+        Doersch, Gupta, Efros 2015, section 3.1; areas, grids per load and batch as released.
+    """
+
+    patch_size: int = 96
+    gap: int = 48
+    jitter: int = 7
+    min_pixels: int = 150_000
+    max_pixels: int = 450_000
+    grids_per_image: int = 4
+    images_per_batch: int = 14
+    patches_per_batch: int = 512
+    pairs_per_batch: int = 2400
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if self.patch_size < 1 or self.gap < 0 or not 0 <= 2 * self.jitter <= max(self.gap, 0):
+            raise ValueError(
+                "`jitter` must be between 0 and half of `gap`, or two patches may overlap. "
+                f"Received: patch_size={self.patch_size}, jitter={self.jitter}, gap={self.gap}"
+            )
+        if not self.min_side**2 < self.min_pixels <= self.max_pixels:
+            raise ValueError(
+                "`min_pixels` must be at most `max_pixels` and hold more than a square of "
+                f"2 * patch_size + gap + jitter = {self.min_side} pixels a side. "
+                f"Received: min_pixels={self.min_pixels}, max_pixels={self.max_pixels}"
+            )
+        counts = (self.grids_per_image, self.images_per_batch, self.patches_per_batch)
+        if min(counts) < 1 or self.pairs_per_batch < 2 or self.pairs_per_batch % 2:
+            raise ValueError(
+                "Counts must be at least 1 and `pairs_per_batch` even, so that every pair is in "
+                f"both orders. Received: {self}"
+            )
+
+    @property
+    def pitch(self) -> int:
+        """Distance of neighbouring patch corners in pixels."""
+        return self.patch_size + self.gap
+
+    @property
+    def min_side(self) -> int:
+        """Side in pixels that a scaled image must exceed."""
+        return 2 * self.patch_size + self.gap + self.jitter
+
+    @property
+    def max_cells(self) -> int:
+        """Most cells that a grid can have in any image."""
+        heights = np.arange(self.min_side + 1, self.max_pixels // (self.min_side + 1) + 1)
+        rows = (heights + self.gap) // self.pitch
+        columns = (self.max_pixels // heights + self.gap) // self.pitch
+        return int((rows * columns).max())
+
+    def mark_too_small(self, manifest: Manifest) -> Manifest:
+        """Gives the manifest with the images skipped in which no pair of patches finds room."""
+        return manifest.mark_too_small(
+            min_side=self.patch_size, max_area=self.max_pixels, above_side=self.min_side
+        )
+
+
+def grid_batches(
+    manifest: Manifest,
+    config: GridConfig | None = None,
+    *,
+    seed: int = 0,
+    first_step: int = 0,
+    num_steps: int | None = None,
+    num_workers: int = tf.data.AUTOTUNE,
+) -> tf.data.Dataset:
+    """Gives training batches for `ContextPredictor`, one a step.
+
+    Args:
+        manifest: the collection; rows that are marked as skipped or too small are left out.
+        config: geometry, `GridConfig()` if None.
+        seed: seed of the run, 0 to 2**31 - 1.
+        first_step: step at which to begin: batches are those that an uninterrupted run would give.
+        num_steps: number of steps, endless if None.
+        num_workers: images decoded at a time.
+
+    Returns:
+        A dataset of dicts: `canvases` uint8 `[images, max_pixels, 3]` (an image's rows one after
+        the other, zero-padded at the end), `sizes` int32 `[images, 2]` (height, width), `corners`
+        int32 `[patches, 3]` (image, row, column; before jitter), `pairs` int32 `[pairs, 3]`
+        (first patch, second patch, position 0...7 of the second seen from the first, row-major,
+        see `POSITIONS`), `pair_mask` bool `[pairs]`, `seed` int32 `[2]` for the draws on the
+        device, `redraws` int32 `[]`, how many draws of a scale were unlucky.
+
+    Raises:
+        ValueError: if no image is usable.
+    """
+    config = config or GridConfig()
+    load = _scaled_loader(_usable(manifest, config), config, seed)
+    last_step = np.iinfo(np.int64).max if num_steps is None else first_step + num_steps
+    count = config.images_per_batch
+    elements = tf.data.Dataset.range(first_step * count, min(last_step * count, 2**62))
+    images = elements.map(load, num_parallel_calls=num_workers, deterministic=True)
+    batches = images.batch(count, drop_remainder=True)
+    assembled = batches.map(
+        lambda images: _assemble(images, config, seed), num_parallel_calls=2, deterministic=True
+    )
+    return assembled.prefetch(2)
+
+
+def _usable(manifest: Manifest, config: GridConfig) -> Manifest:
+    """Gives the rows that can be trained on."""
+    large = config.mark_too_small(manifest).usable()
+    if len(large) == 0:
+        raise ValueError(
+            f"At least one image must exceed {config.min_side} pixels a side when scaled to "
+            f"{config.max_pixels} pixels; give larger photographs. Received: "
+            f"{len(manifest.usable())} readable images, all too small"
+        )
+    return large
+
+
+def _scaled_loader(manifest: Manifest, config: GridConfig, seed: int) -> Callable[..., Any]:
+    """Gives the function from an element's number to its scaled image and grids."""
+    read = encoded_reader(manifest)
+    num_images = len(manifest)
+
+    def load(element: tf.Tensor) -> dict[str, tf.Tensor]:
+        row = _shuffled_row(element, num_images, seed)
+        image = decode_image(read(row))
+        key = tf.random.fold_in(tf.constant([seed, 1], tf.int64), element)
+        size, redraws = _draw_size(tf.shape(image)[:2], config, key)
+        pixels = _resize(image, size)
+        origins = tf.random.stateless_uniform(
+            [config.grids_per_image, 2], tf.random.fold_in(key, 1), 0, config.pitch, tf.int32
+        )
+        padding = [[0, config.max_pixels - size[0] * size[1]], [0, 0]]
+        flat = tf.pad(tf.reshape(pixels, [-1, 3]), padding)
+        return {
+            "element": element,
+            "canvas": tf.ensure_shape(flat, [config.max_pixels, 3]),
+            "size": size,
+            "origins": origins,
+            "redraws": redraws,
+        }
+
+    return load
+
+
+def _shuffled_row(element: tf.Tensor, num_images: int, seed: int) -> tf.Tensor:
+    """Gives the manifest row of an element: a fresh permutation every epoch."""
+    epoch, index = element // num_images, element % num_images
+    key = tf.stack([tf.constant(seed, tf.int64), epoch % 2**31])
+    return tf.random.experimental.index_shuffle(
+        index, tf.cast(key, tf.int32), tf.constant(num_images - 1, tf.int64)
+    )
+
+
+def _draw_size(size: tf.Tensor, config: GridConfig, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draws the (height, width) to scale to, and tells how many draws were too small."""
+    areas = tf.random.stateless_uniform(
+        [32], tf.random.fold_in(key, 0), float(config.min_pixels), float(config.max_pixels)
+    )
+    # Where 32 draws are unlucky, the largest area serves: the manifest vouches that it suffices.
+    areas = tf.cast(tf.concat([areas, [float(config.max_pixels)]], 0), tf.float64)
+    sides = tf.cast(size, tf.float64)
+    scales = tf.sqrt(areas / tf.reduce_prod(sides))
+    sizes = tf.cast(tf.floor(scales[:, None] * sides + 1e-9), tf.int32)  # [draw, axis]
+    lucky = tf.reduce_all(sizes > config.min_side, axis=1)
+    first = tf.argmax(lucky, output_type=tf.int32)
+    return sizes[first], first
+
+
+def _resize(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Scales an image: averages areas when it shrinks, interpolates when it grows."""
+    shrinks = size[0] < tf.shape(image)[0]
+    scaled = tf.cond(
+        shrinks,
+        lambda: tf.image.resize(image, size, method="area"),
+        lambda: tf.image.resize(image, size, method="bilinear"),
+    )
+    return tf.cast(scaled + 0.5, tf.uint8)
+
+
+def _assemble(images: dict[str, tf.Tensor], config: GridConfig, seed: int) -> dict[str, tf.Tensor]:
+    """Turns loaded images into a batch of patches and pairs."""
+    step = images["element"][0] // config.images_per_batch
+    key = tf.random.fold_in(tf.constant([seed, 2], tf.int64), step)
+    cells = _lay_grids(images["size"], images["origins"], config)
+    rank = tf.cumsum(tf.cast(cells["valid"], tf.int32)) - 1
+    slot = tf.where(cells["valid"] & (rank < config.patches_per_batch), rank, -1)
+    pairs, mask = _pair_up(cells, slot, config.pairs_per_batch)
+    return {
+        "canvases": images["canvas"],
+        "sizes": images["size"],
+        "corners": _fill_up(cells["corners"][slot >= 0], images["size"], config, key),
+        "pairs": pairs,
+        "pair_mask": mask,
+        "seed": tf.random.stateless_uniform([2], key, 0, 2**31 - 1, tf.int32),
+        "redraws": tf.reduce_sum(images["redraws"]),
+    }
+
+
+def _lay_grids(sizes: tf.Tensor, origins: tf.Tensor, config: GridConfig) -> dict[str, tf.Tensor]:
+    """Enumerates the cells of all grids: first grids of all images, then second ones, ...
+
+    Args:
+        sizes: int32 `[images, 2]`.
+        origins: int32 `[images, grids, 2]`.
+        config: the geometry.
+
+    Returns:
+        `corners` int32 `[cells, 3]`, `valid` bool `[cells]`, `place` and `extent` int32
+        `[cells, 2]` (row and column in the grid; its numbers of rows and columns).
+    """
+    origins = tf.transpose(origins, [1, 0, 2])  # [grid, image, axis]
+    extent = (sizes[None] + config.gap - origins) // config.pitch
+    cell = tf.range(config.max_cells)
+    columns = tf.maximum(extent[..., 1:], 1)
+    place = tf.stack([cell // columns, cell % columns], -1)  # [grid, image, cell, axis]
+    corner = origins[:, :, None] + config.pitch * place
+    image = tf.broadcast_to(tf.range(tf.shape(sizes)[0])[:, None, None], tf.shape(corner[..., :1]))
+    extent = tf.broadcast_to(extent[:, :, None], tf.shape(place))
+    return {
+        "corners": tf.reshape(tf.concat([image, corner], -1), [-1, 3]),
+        "valid": tf.reshape(cell < tf.reduce_prod(extent, -1), [-1]),
+        "place": tf.reshape(place, [-1, 2]),
+        "extent": tf.reshape(extent, [-1, 2]),
+    }
+
+
+def _pair_up(
+    cells: dict[str, tf.Tensor], slot: tf.Tensor, num_pairs: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Gives all ordered neighbours among the patches that are in the batch, padded, and a mask."""
+    first = tf.range(tf.shape(slot)[0])
+    candidates = []
+    for row_step, column_step, position in _FORWARD:
+        step = tf.constant([row_step, column_step])
+        neighbour = cells["place"] + step
+        inside = tf.reduce_all((neighbour >= 0) & (neighbour < cells["extent"]), -1)
+        second = first + row_step * cells["extent"][:, 1] + column_step
+        second_slot = tf.gather(slot, tf.where(inside, second, 0))
+        both = inside & (slot >= 0) & (second_slot >= 0)
+        label = tf.fill(tf.shape(slot), position)
+        candidates.append(tf.stack([tf.where(both, slot, -1), second_slot, label], -1))
+    forward = tf.reshape(tf.stack(candidates, 1), [-1, 3])
+    forward = forward[forward[:, 0] >= 0][: num_pairs // 2]
+    backward = tf.stack([forward[:, 1], forward[:, 0], 7 - forward[:, 2]], -1)
+    pairs = tf.reshape(tf.stack([forward, backward], 1), [-1, 3])
+    count = tf.shape(pairs)[0]
+    padded = tf.pad(pairs, [[0, num_pairs - count], [0, 0]])
+    return tf.ensure_shape(padded, [num_pairs, 3]), tf.range(num_pairs) < count
+
+
+def _fill_up(corners: tf.Tensor, sizes: tf.Tensor, config: GridConfig, key: tf.Tensor) -> tf.Tensor:
+    """Appends patches at random places of the same images until the batch is full."""
+    total = config.patches_per_batch
+    image = tf.range(total) % tf.shape(sizes)[0]
+    room = tf.cast(tf.gather(sizes, image) - config.patch_size + 1, tf.float32)
+    place = tf.random.stateless_uniform([total, 2], tf.random.fold_in(key, 1)) * room
+    extra = tf.concat([image[:, None], tf.cast(place, tf.int32)], -1)
+    return tf.ensure_shape(tf.concat([corners, extra], 0)[:total], [total, 3])

@@ -1,0 +1,6 @@
+"""What a collection of images holds: found, checked and listed once, then read at random."""
+
+from keras_ctxattr.data.manifest.scan import scan_images
+from keras_ctxattr.data.manifest.table import CollectionError, Manifest
+
+__all__ = ["CollectionError", "Manifest", "scan_images"]
