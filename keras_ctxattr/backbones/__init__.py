@@ -1,0 +1,5 @@
+"""Networks from patches to features, and their conversion to other forms."""
+
+from keras_ctxattr.backbones.networks import BACKBONES, alexnet, compact, vgg16
+
+__all__ = ["BACKBONES", "alexnet", "compact", "vgg16"]

@@ -1,0 +1,23 @@
+"""Keras layers that run on the device: patches, augmentation, normalisation, pooling."""
+
+from keras_ctxattr.layers.augmentation import ColourDropping, ColourProjection, RandomDownsampling
+from keras_ctxattr.layers.normalization import (
+    ContrastNormalization,
+    LocalResponseNormalization,
+    MeanSubtraction,
+)
+from keras_ctxattr.layers.patches import PatchCutter
+from keras_ctxattr.layers.pooling import CeilMaxPooling2D
+from keras_ctxattr.layers.processing import PatchProcessing
+
+__all__ = [
+    "CeilMaxPooling2D",
+    "ColourDropping",
+    "ColourProjection",
+    "ContrastNormalization",
+    "LocalResponseNormalization",
+    "MeanSubtraction",
+    "PatchCutter",
+    "PatchProcessing",
+    "RandomDownsampling",
+]

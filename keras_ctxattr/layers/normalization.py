@@ -1,0 +1,137 @@
+"""Normalisation of patches and of activations."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_ctxattr")
+class ContrastNormalization(keras.layers.Layer):
+    """Brings every patch to a root mean square of 50, on the 0-255 scale.
+
+    Call arguments:
+        patches: float32 `[patches, height, width, channels]` on the 0-255 scale.
+
+    Returns:
+        float32, the shape of `patches`: `patches / max(RMS, 1e-3) * 50`, the RMS over all pixels
+        and channels of one patch.
+
+    Args:
+        subtract_mean: whether each channel first loses its mean over the patch.
+        **kwargs: passed on to `keras.layers.Layer`.
+
+    Reference:
+        The code released with Doersch, Gupta, Efros 2015.
+    """
+
+    target = 50.0
+    smallest = 1e-3
+
+    def __init__(self, subtract_mean: bool = False, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.subtract_mean = subtract_mean
+
+    def call(self, patches: Any) -> Any:
+        """Gives the patches at unit contrast times 50."""
+        if self.subtract_mean:
+            patches = patches - ops.mean(patches, axis=(1, 2), keepdims=True)
+        power = ops.mean(ops.square(patches), axis=(1, 2, 3), keepdims=True)
+        # Below the smallest RMS the slope of the square root would be infinite.
+        rms = ops.sqrt(ops.maximum(power, self.smallest**2))
+        return patches * (self.target / rms)
+
+    def get_config(self) -> dict[str, Any]:
+        """Gives the constructor's arguments."""
+        return {**super().get_config(), "subtract_mean": self.subtract_mean}
+
+
+@keras.saving.register_keras_serializable(package="keras_ctxattr")
+class MeanSubtraction(keras.layers.Layer):
+    """Subtracts the data set's mean colour from every pixel.
+
+    Call arguments:
+        patches: float32 `[patches, height, width, 3]` on the 0-255 scale.
+
+    Returns:
+        float32, the shape of `patches`.
+
+    Args:
+        mean: mean of each channel, 0 to 255.
+        **kwargs: passed on to `keras.layers.Layer`.
+
+    Reference:
+        Doersch, Gupta, Efros 2015, section 3.1, "Implementation Details" (1).
+    """
+
+    def __init__(self, mean: Sequence[float] = (122.7, 116.7, 104.0), **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        if len(mean) != 3:
+            raise ValueError(f"`mean` must have one value a channel (3). Received: mean={mean}")
+        self.mean = tuple(float(value) for value in mean)
+
+    def call(self, patches: Any) -> Any:
+        """Gives the patches around the mean colour."""
+        return patches - ops.cast(np.array(self.mean, "float32"), patches.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Gives the constructor's arguments."""
+        return {**super().get_config(), "mean": self.mean}
+
+
+@keras.saving.register_keras_serializable(package="keras_ctxattr")
+class LocalResponseNormalization(keras.layers.Layer):
+    """Divides each activation by (1 + alpha / size * sum of squares over `size` channels)**0.75.
+
+    Equals `tf.nn.lrn(x, depth_radius=size // 2, bias=1, alpha=alpha / size, beta=0.75)`, which
+    exists for one backend only.
+
+    Call arguments:
+        activations: float `[batch, height, width, channels]`.
+
+    Returns:
+        float, the shape of `activations`.
+
+    Args:
+        size: number of neighbouring channels, odd.
+        alpha: strength; divided by `size`, as Caffe does.
+        **kwargs: passed on to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: if `size` is even or not positive.
+
+    Reference:
+        Krizhevsky, Sutskever, Hinton 2012, section 3.3; parameters as Caffe reads them.
+    """
+
+    def __init__(self, size: int = 5, alpha: float = 1e-4, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"`size` must be odd and positive. Received: size={size}")
+        self.size = size
+        self.alpha = alpha
+
+    def build(self, input_shape: tuple[Any, ...]) -> None:
+        """Prepares the band matrix that sums over neighbouring channels."""
+        channel = np.arange(input_shape[-1])
+        band = np.abs(channel[:, None] - channel[None, :]) <= self.size // 2
+        self._band = band.astype("float32") * (self.alpha / self.size)
+
+    def call(self, activations: Any) -> Any:
+        """Gives the normalised activations."""
+        # The sum is a tiny addition to 1: half precision would lose it.
+        precise = ops.cast(activations, "float32")
+        base = 1 + ops.matmul(ops.square(precise), ops.convert_to_tensor(self._band))
+        root = ops.rsqrt(base)
+        scale = root * ops.sqrt(root)  # base ** -0.75
+        return ops.cast(precise * scale, activations.dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Gives the shape of the activations, unchanged."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Gives the constructor's arguments."""
+        return {**super().get_config(), "size": self.size, "alpha": self.alpha}

@@ -1,0 +1,19 @@
+"""Untrained networks whose normalisation does what a trained one's does."""
+
+import keras
+import numpy as np
+from keras import layers
+
+
+def give_random_statistics(model: keras.Model, seed: int = 0) -> keras.Model:
+    """Makes a fresh network's normalisation do something, at its activations' scale."""
+    generator = np.random.default_rng(seed)
+    patches = generator.normal(0, 50, (8, *model.input_shape[1:])).astype("float32")
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            seen = keras.Model(model.input, layer.input)(patches).numpy()
+            axes = tuple(range(seen.ndim - 1))
+            spread = generator.uniform(0.5, 2, seen.shape[-1])
+            layer.moving_mean.assign(seen.mean(axes) * spread)
+            layer.moving_variance.assign(seen.var(axes) * spread)
+    return model

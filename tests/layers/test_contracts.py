@@ -1,0 +1,108 @@
+"""What all layers promise: configuration, symbolic calls, pipelines, policies."""
+
+import numpy as np
+import pytest
+
+from keras_ctxattr import layers
+from tests import contracts
+
+GENERATOR = np.random.default_rng(0)
+PATCHES = GENERATOR.uniform(0, 255, (4, 16, 16, 3)).astype("float32")
+BYTES = GENERATOR.integers(0, 256, (4, 16, 16, 3), np.uint8)
+ACTIVATIONS = GENERATOR.uniform(0, 300, (2, 9, 6, 8)).astype("float32")
+CUTTING = (
+    GENERATOR.integers(0, 256, (2, 700, 3), np.uint8),
+    np.array([[20, 33], [30, 21]], np.int32),
+    np.array([[0, 2, 3], [1, 7, 1], [0, 8, 9]], np.int32),
+)
+TRAINING = {"training": True}
+
+# name: (how to make the layer, its inputs, options of the call). No argument is a default.
+CASES = {
+    "ceil_pooling": (lambda: layers.CeilMaxPooling2D(name="pool"), [ACTIVATIONS], {}),
+    "lrn": (lambda: layers.LocalResponseNormalization(3, 2e-4, name="lrn"), [ACTIVATIONS], {}),
+    "contrast": (lambda: layers.ContrastNormalization(True, name="contrast"), [PATCHES], {}),
+    "mean": (lambda: layers.MeanSubtraction((1, 2, 3), name="mean"), [PATCHES], {}),
+    "projection": (lambda: layers.ColourProjection(name="projection"), [PATCHES], {}),
+    "dropping": (lambda: layers.ColourDropping("gaussian", seed=1, name="drop"), [PATCHES], {}),
+    "downsampling": (
+        lambda: layers.RandomDownsampling(0.9, 3, seed=2, name="down"),
+        [PATCHES],
+        TRAINING,
+    ),
+    "cutter": (lambda: layers.PatchCutter(12, 3, seed=3, name="cutter"), CUTTING, {}),
+    "released": (
+        lambda: layers.PatchProcessing("released", "drop", 0.8, seed=4, name="processing"),
+        [BYTES],
+        TRAINING,
+    ),
+    "paper": (
+        lambda: layers.PatchProcessing("paper", "drop", 0.7, (9, 8, 7), 5, name="processing"),
+        [BYTES],
+        TRAINING,
+    ),
+    "projected": (
+        lambda: layers.PatchProcessing("released", "project", 0.0, name="processing"),
+        [BYTES],
+        {},
+    ),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+def test_every_public_layer_is_held_to_the_contracts():
+    covered = {type(make_layer()).__name__ for make_layer, _, _ in CASES.values()}
+    assert covered == set(layers.__all__)
+
+
+def test_layer_survives_its_config(case):
+    make_layer, inputs, options = case
+    contracts.assert_survives_its_config(make_layer, inputs, **options)
+
+
+@pytest.mark.parametrize("policy", contracts.POLICIES)
+def test_symbolic_call_tells_shape_and_dtype(case, policy):
+    make_layer, inputs, options = case
+    with contracts.dtype_policy(policy):
+        contracts.assert_symbolic_call_tells_shape_and_dtype(make_layer, inputs, **options)
+
+
+def test_layer_leaves_its_inputs_alone(case):
+    make_layer, inputs, options = case
+    contracts.assert_leaves_its_inputs_alone(make_layer, inputs, **options)
+
+
+def test_layer_works_in_a_pipeline(case):
+    make_layer, inputs, options = case
+    contracts.assert_works_in_a_pipeline(make_layer, inputs, **options)
+
+
+def test_layer_works_in_a_functional_model_with_unknown_batch_size(case):
+    make_layer, inputs, options = case
+    contracts.assert_works_in_a_functional_model(make_layer, inputs, **options)
+
+
+def test_layer_has_nothing_to_train(case):
+    make_layer, inputs, options = case
+    layer = make_layer()
+    layer(*inputs, **options)
+    assert layer.trainable_variables == []
+
+
+@pytest.mark.parametrize("policy", contracts.POLICIES)
+def test_patches_are_processed_in_float32_under_every_policy(case, policy):
+    make_layer, inputs, options = case
+    works_on_activations = inputs[0] is ACTIVATIONS
+    with contracts.dtype_policy(policy):
+        layer = make_layer()
+        ((_, dtype),) = contracts.describe(layer(*inputs, **options))
+    if isinstance(layer, layers.PatchCutter):
+        assert dtype == "uint8"
+    elif works_on_activations:
+        assert dtype == layer.compute_dtype
+    else:
+        assert dtype == "float32"
