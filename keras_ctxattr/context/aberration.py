@@ -185,7 +185,7 @@ class SecondOrderPooling(keras.layers.Layer):
         Lin, RoyChowdhury, Maji 2015, "Bilinear CNN Models for Fine-grained Visual Recognition".
     """
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[int, ...]) -> None:
         """Lists the entries of the upper triangle."""
         channels = input_shape[-1]
         rows, columns = np.triu_indices(channels)
@@ -200,7 +200,7 @@ class SecondOrderPooling(keras.layers.Layer):
         energy = ops.mean(ops.square(flat), axis=(1, 2))[:, None] * (height * width)
         return ops.take(products, self._upper, axis=1) / ops.maximum(energy, 1e-6)
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, int]:
         """Gives the number of pairs of channels."""
         channels = input_shape[-1]
         return (input_shape[0], channels * (channels + 1) // 2)
@@ -345,8 +345,10 @@ def predict_positions(
     Returns:
         (true, predicted), float32 `[images, patches, 2]`.
     """
-    predict = tf.function(lambda batch: model(batch, training=False))
-    pairs = [(np.asarray(batch["positions"]), np.asarray(predict(batch))) for batch in batches]
+    pairs = [
+        (np.asarray(batch["positions"]), np.asarray(model(batch, training=False)))
+        for batch in batches
+    ]
     return np.stack([true for true, _ in pairs]), np.stack([predicted for _, predicted in pairs])
 
 

@@ -135,7 +135,7 @@ def sample_patches(
     config = GridConfig(patch_size=patch_size, images_per_batch=1, patches_per_batch=1)
     # `grid_batches` leaves out what is too small: a step more would show an image twice.
     num_images = min(len(config.mark_too_small(manifest).usable()), num_patches)
-    shares = np.diff(np.linspace(0, num_patches, num_images + 1).astype(int)) if num_images else []
+    shares = np.diff(np.linspace(0, num_patches, max(1, num_images) + 1).astype(int))
     batches = grid_batches(manifest, config, seed=seed, num_steps=max(1, num_images))
     generator = np.random.default_rng(seed)
     patches, positions = [], []

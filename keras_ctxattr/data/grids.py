@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ctxattr.data.decode import decode_image
-from keras_ctxattr.data.images import encoded_reader
+from keras_ctxattr.data.images import encoded_reader, resize_image
 from keras_ctxattr.data.manifest import Manifest
 
 POSITIONS = ("up-left", "up", "up-right", "left", "right", "down-left", "down", "down-right")
@@ -166,7 +166,7 @@ def _scaled_loader(manifest: Manifest, config: GridConfig, seed: int) -> Callabl
         image = decode_image(read(row))
         key = tf.random.fold_in(tf.constant([seed, 1], tf.int64), element)
         size, redraws = _draw_size(tf.shape(image)[:2], config, key)
-        pixels = _resize(image, size)
+        pixels = tf.cast(resize_image(image, size) + 0.5, tf.uint8)
         origins = tf.random.stateless_uniform(
             [config.grids_per_image, 2], tf.random.fold_in(key, 1), 0, config.pitch, tf.int32
         )
@@ -205,17 +205,6 @@ def _draw_size(size: tf.Tensor, config: GridConfig, key: tf.Tensor) -> tuple[tf.
     lucky = tf.reduce_all(sizes > config.min_side, axis=1)
     first = tf.argmax(lucky, output_type=tf.int32)
     return sizes[first], first
-
-
-def _resize(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Scales an image: averages areas when it shrinks, interpolates when it grows."""
-    shrinks = size[0] < tf.shape(image)[0]
-    scaled = tf.cond(
-        shrinks,
-        lambda: tf.image.resize(image, size, method="area"),
-        lambda: tf.image.resize(image, size, method="bilinear"),
-    )
-    return tf.cast(scaled + 0.5, tf.uint8)
 
 
 def _assemble(images: dict[str, tf.Tensor], config: GridConfig, seed: int) -> dict[str, tf.Tensor]:

@@ -64,6 +64,23 @@ def load_images(manifest: Manifest, *, num_parallel_calls: int | None = None) ->
     )
 
 
+def resize_image(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Scales an image: averages areas where it shrinks, interpolates linearly where it grows.
+
+    Args:
+        image: uint8 `[height, width, 3]`.
+        size: int32 `[2]`, the new height and width in pixels, in about the image's proportions.
+
+    Returns:
+        Float32 `[*size, 3]` in 0...255, not rounded.
+    """
+    return tf.cond(
+        size[0] < tf.shape(image)[0],
+        lambda: tf.image.resize(image, size, method="area"),
+        lambda: tf.image.resize(image, size, method="bilinear"),
+    )
+
+
 class _Column:
     """One column of a manifest, made a tensor in whichever graph asks first."""
 

@@ -36,9 +36,12 @@ class ContrastNormalization(keras.layers.Layer):
 
     def call(self, patches: Any) -> Any:
         """Gives the patches at unit contrast times 50."""
+        # Row by row: summed in one go, the pixels of a photograph lose up to 0.1 of 255 to float32.
         if self.subtract_mean:
-            patches = patches - ops.mean(patches, axis=(1, 2), keepdims=True)
-        power = ops.mean(ops.square(patches), axis=(1, 2, 3), keepdims=True)
+            row_means = ops.mean(patches, axis=2, keepdims=True)
+            patches = patches - ops.mean(row_means, axis=1, keepdims=True)
+        row_powers = ops.mean(ops.square(patches), axis=(2, 3), keepdims=True)
+        power = ops.mean(row_powers, axis=1, keepdims=True)
         # Below the smallest RMS the slope of the square root would be infinite.
         rms = ops.sqrt(ops.maximum(power, self.smallest**2))
         return patches * (self.target / rms)

@@ -1,0 +1,201 @@
+"""From a trained model to a module's folder, and what its module.json says."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ctxattr.backbones.conversion import fully_convolutional
+from keras_ctxattr.export.module import PHOTO_PIXELS, FeatureModule
+from keras_ctxattr.layers import PatchProcessing, RandomDownsampling
+from keras_ctxattr.runs import write_atomically, write_json
+from keras_ctxattr.runs.identity import versions
+from keras_ctxattr.runs.writing import json_types
+
+FORMAT = 1
+"""Of module.json and of what a module offers; raised when a reader of the old one would fail."""
+
+COLOURS = ("none", "project")
+
+
+def export_module(
+    model: keras.Model,
+    directory: str | Path,
+    *,
+    colour: str = "none",
+    preset: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Writes the features of a trained model as a reusable SavedModel.
+
+    The module computes in float32 whatever policy trained the model. Its preprocessing is the
+    training's without what is random: x 255, the colour guard if asked for, then as the preset
+    says. `released`: each channel's mean over the *image* is removed and the image brought to a
+    root mean square of 50 (training does so per patch; for an image of one patch it is the same).
+    `paper`: the data set's mean colour is subtracted.
+
+    Args:
+        model: `keras_ctxattr.ContextPredictor`, or a backbone alone.
+        directory: folder to write; written beside and renamed, so it is never there by halves.
+        colour: `"none"` keeps the image's colours, `"project"` removes green against magenta.
+            (Colour *dropping* is random: a model trained with it is exported with either.)
+        preset: preprocessing, `"released"` or `"paper"`; None takes the model's, `"released"` for
+            a backbone alone.
+        metadata: what the model was trained on and how, for `module.json`; JSON types.
+        metrics: what it reached, for `module.json`, e.g. `{"held_out_accuracy": 0.24}`.
+        overwrite: whether a module that is there already may be replaced.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: if an argument is unknown, a weight is not finite, the backbone has no
+            convolutional form, or the folder holds something else.
+        TypeError: if `metadata` or `metrics` cannot be written as JSON.
+
+    Example:
+        >>> import tempfile
+        >>> from keras_ctxattr.backbones import compact
+        >>> folder = tempfile.mkdtemp()
+        >>> backbone = compact(width=8, num_features=16)
+        >>> module = tf.saved_model.load(str(export_module(backbone, folder + "/module")))
+        >>> module(tf.zeros([2, 120, 100, 3])).shape
+        TensorShape([2, 16])
+    """
+    target = Path(directory).resolve()
+    _check_target(target, overwrite)
+    backbone, processing, patch_size = _parts(model, preset)
+    steps = _steps(processing, colour)
+    _check_finite(backbone)
+    network = fully_convolutional(backbone, patch_size=patch_size)
+    described = {
+        **_describe_computation(network, processing, colour, patch_size),
+        "trained_on": json_types(dict(metadata or {})),
+        "metrics": json_types(dict(metrics or {})),
+        "versions": versions(),
+    }
+    module = FeatureModule(network, steps, patch_size)
+    # The graphs of the functions are a few MB whatever the network.
+    with write_atomically(target, num_bytes=4 * network.count_params() + (4 << 20)) as partial:
+        tf.saved_model.save(module, str(partial), signatures=module.trace())
+        write_json(partial / "module.json", described)
+    return Path(directory)
+
+
+def read_module(directory: str | Path) -> dict[str, Any]:
+    """Gives the contents of a module's `module.json`.
+
+    Args:
+        directory: a folder that `export_module` wrote.
+
+    Returns:
+        Its description: `format`, `backbone`, `patch_size`, `num_features`, `input`, `processing`,
+        `trained_on`, `metrics`, `versions`.
+
+    Raises:
+        ValueError: if the folder holds no module, or one of another format.
+    """
+    folder = Path(directory)
+    if not _is_module(folder):
+        raise ValueError(
+            "`directory` must be a module that `ctxattr export` or `export_module` wrote. "
+            f"Received: {folder}"
+        )
+    try:
+        described = json.loads((folder / "module.json").read_text(encoding="utf-8"))
+        written = described["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"module.json must be as `export_module` wrote it; export again. Received: {folder}"
+        ) from error
+    if written != FORMAT:
+        raise ValueError(
+            f"The module must be of format {FORMAT}, which this version of keras_ctxattr knows; "
+            f"use the version it names. Received: format {written} in {folder}"
+        )
+    return described
+
+
+def _parts(model: Any, preset: str | None) -> tuple[keras.Model, PatchProcessing, int]:
+    """Gives the backbone, how its patches are processed without draws, and their side."""
+    processing = getattr(model, "processing", None)
+    if isinstance(processing, PatchProcessing):
+        mean, patch_size = processing.mean, model.cutter.patch_size
+        renewed = PatchProcessing(preset or processing.preset, "none", 0.0, mean)
+        return model.backbone, renewed, patch_size
+    shape = tuple(getattr(model, "input_shape", None) or ())
+    patch_size = (shape[1] if len(shape) == 4 else None) or 96
+    return model, PatchProcessing(preset or "released", "none", 0.0), patch_size
+
+
+def _steps(processing: PatchProcessing, colour: str) -> list[keras.layers.Layer]:
+    """Gives the functions from the 0-255 scale to the network's input; they draw nothing."""
+    if colour not in COLOURS:
+        raise ValueError(f"`colour` must be one of {COLOURS}. Received: colour={colour!r}")
+    steps = PatchProcessing(processing.preset, colour, 0.0, processing.mean).steps
+    return [step for step in steps if not isinstance(step, RandomDownsampling)]
+
+
+def _check_finite(backbone: Any) -> None:
+    """Refuses weights that would give no features."""
+    for variable in getattr(backbone, "weights", ()):
+        if not np.all(np.isfinite(np.asarray(variable, "float32"))):
+            raise ValueError(
+                "All weights must be finite; training has diverged, take an earlier checkpoint. "
+                f"Received: NaN or infinity in {variable.path}"
+            )
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    """Refuses to write over anything but a module, and over that unasked."""
+    is_empty = not target.exists() or (target.is_dir() and not any(target.iterdir()))
+    if is_empty:
+        return
+    if not _is_module(target):
+        raise ValueError(
+            "`directory` must be a new or empty folder, or a module to overwrite. "
+            f"Received: {target}, which holds something else"
+        )
+    if not overwrite:
+        raise ValueError(
+            f"`directory` must not hold a module yet, unless overwrite=True. Received: {target}"
+        )
+
+
+def _is_module(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in ("module.json", "saved_model.pb"))
+
+
+def _describe_computation(
+    network: keras.Model, processing: PatchProcessing, colour: str, patch_size: int
+) -> dict[str, Any]:
+    """Gives the part of module.json that says what the module computes."""
+    if processing.preset == "released":
+        normalization = {"kind": "contrast", "over": "image", "mean": 0.0, "rms": 50.0}
+    else:
+        normalization = {"kind": "mean_subtraction", "mean": list(processing.mean)}
+    return {
+        "format": FORMAT,
+        "backbone": network.name,
+        "patch_size": patch_size,
+        "num_features": network.output_shape[-1],
+        "input": {
+            "dtype": "float32",
+            "axes": ["batch", "height", "width", "RGB"],
+            "range": [0.0, 1.0],
+            "min_side": patch_size,
+            "encoded_pixels": PHOTO_PIXELS,
+        },
+        "processing": {
+            "preset": processing.preset,
+            "scale": 255.0,
+            "colour": colour,
+            "normalization": normalization,
+        },
+    }
