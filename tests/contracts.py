@@ -1,6 +1,7 @@
 """What every layer of ours promises, whatever it computes: shared by the tests of all layers."""
 
 import contextlib
+import inspect
 import json
 
 import keras
@@ -50,7 +51,11 @@ def assert_equal(outputs, others):
 def assert_survives_its_config(make_layer, inputs, **options):
     """Config -> JSON -> layer gives the same config, and the same output from the same weights."""
     layer = make_layer()
-    outputs = layer(*inputs, **options)
+    layer(*inputs, **options)
+    config = layer.get_config()
+    for name, parameter in inspect.signature(type(layer).__init__).parameters.items():
+        if name != "self" and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            assert config[name] == getattr(layer, name), name
     stored = json.dumps(keras.saving.serialize_keras_object(layer))
     copy = keras.saving.deserialize_keras_object(json.loads(stored))
     assert type(copy) is type(layer)
