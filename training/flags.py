@@ -159,7 +159,7 @@ def _without_none(kind: Any) -> Any:
 
 def _help_texts(config_class: type) -> tuple[str, dict[str, str]]:
     """Reads the summary and each attribute's text from a Google-style docstring."""
-    summary, _, attributes = inspect.getdoc(config_class).partition("Attributes:")
+    summary, _, attributes = (inspect.getdoc(config_class) or "").partition("Attributes:")
     attributes = attributes.partition("\n\n")[0]
     found = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", attributes, re.MULTILINE)
     return summary.strip(), {name: " ".join(text.split()) for name, text in found}

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_ctxattr.layers.convolution import SmallMapConv2D
 from keras_ctxattr.layers.normalization import LocalResponseNormalization
 from keras_ctxattr.layers.pooling import CeilMaxPooling2D
 
@@ -57,7 +58,7 @@ def _convolve(
     normalize: bool = True,
 ) -> Any:
     """Appends convolution, normalisation (or a bias) and ReLU."""
-    activations = layers.Conv2D(
+    activations = SmallMapConv2D(
         filters,
         kernel,
         strides=strides,

@@ -1,17 +1,14 @@
 """The pretext model: where does the second patch lie, seen from the first?"""
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_ctxattr.backbones.networks import batch_normalization, uniform_initializer
+from keras_ctxattr.context.head import PairHead
 from keras_ctxattr.layers.patches import PatchCutter
 from keras_ctxattr.layers.processing import PatchProcessing
-
-NUM_POSITIONS = 8
 
 
 def position_loss(positions: Any, logits: Any, mask: Any) -> Any:
@@ -28,119 +25,6 @@ def position_loss(positions: Any, logits: Any, mask: Any) -> Any:
     weights = ops.cast(mask, logits.dtype)
     losses = keras.losses.sparse_categorical_crossentropy(positions, logits, from_logits=True)
     return ops.sum(losses * weights) / ops.maximum(ops.sum(weights), 1)
-
-
-@keras.saving.register_keras_serializable(package="keras_ctxattr")
-class PairHead(keras.layers.Layer):
-    """fc7 to fc9: from the features of patches to the positions of pairs.
-
-    The first fused layer is computed per patch and then gathered, W [f_a; f_b] = W_a f_a + W_b f_b:
-    with about 4.5 pairs a patch that is a ninth of the work of concatenating first.
-
-    Call arguments:
-        features: float `[patches, num_features]`.
-        pairs: int32 `[pairs, 2]`, indices of the first and the second patch.
-        mask: bool `[pairs]`, False where a pair is padding and must stay out of the statistics.
-        training: whether to normalise by the batch.
-
-    Returns:
-        (`logits` float32 `[pairs, 8]`, `fused` float `[pairs, hidden_units]`: fc7 after its ReLU).
-
-    Args:
-        hidden_units: width of fc7 and fc8.
-        normalized: which of `"fc7"` and `"fc8"` are batch-normalised, without scale and shift.
-        dropout: share of the features, of fc7 and of fc8 that training sets to 0, 0 to below 1.
-            Neither the paper nor the released code drops any; small collections need it.
-        seed: seed of the dropout, or None.
-        **kwargs: passed on to `keras.layers.Layer`.
-
-    Reference:
-        Doersch, Gupta, Efros 2015, figure 3.
-    """
-
-    def __init__(
-        self,
-        hidden_units: int = 4096,
-        normalized: Sequence[str] = ("fc7",),
-        dropout: float = 0.0,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True
-        self.hidden_units = hidden_units
-        self.normalized = tuple(normalized)
-        self.dropout = dropout
-        self.seed = seed
-        self.fc7_first = self._dense("fc7_first", hidden_units, use_bias="fc7" not in normalized)
-        self.fc7_second = self._dense("fc7_second", hidden_units, use_bias=False)
-        self.fc8 = self._dense("fc8", hidden_units, use_bias="fc8" not in normalized)
-        self.fc9 = keras.layers.Dense(
-            NUM_POSITIONS, dtype="float32", kernel_initializer=uniform_initializer(), name="fc9"
-        )
-        self.norms = {
-            name: batch_normalization(f"{name}_norm", dtype=self.dtype_policy)
-            for name in sorted(self.normalized)
-        }
-        self.drops = {
-            name: keras.layers.Dropout(
-                dropout, seed=seed, name=f"{name}_drop", dtype=self.dtype_policy
-            )
-            for name in ("fc6", "fc7", "fc8")
-        }
-
-    def _dense(self, name: str, units: int, use_bias: bool) -> keras.layers.Dense:
-        return keras.layers.Dense(
-            units,
-            use_bias=use_bias,
-            kernel_initializer=uniform_initializer(),
-            dtype=self.dtype_policy,
-            name=name,
-        )
-
-    def build(self, features_shape: tuple[int | None, ...], *_: Any, **__: Any) -> None:
-        """Builds the layers from the width of the features."""
-        self.fc7_first.build(features_shape)
-        self.fc7_second.build(features_shape)
-        hidden = (None, self.hidden_units)
-        self.fc8.build(hidden)
-        self.fc9.build(hidden)
-        for norm in self.norms.values():
-            norm.build(hidden)
-
-    def call(
-        self, features: Any, pairs: Any, mask: Any = None, training: bool | None = None
-    ) -> tuple[Any, Any]:
-        """Gives each pair's logits, and its fused layer for the guards."""
-        features = self.drops["fc6"](features, training=training)
-        first = ops.take(self.fc7_first(features), pairs[:, 0], axis=0)
-        second = ops.take(self.fc7_second(features), pairs[:, 1], axis=0)
-        fused = self._activate("fc7", first + second, mask, training)
-        hidden = self._activate("fc8", self.fc8(fused), mask, training)
-        return self.fc9(hidden), fused
-
-    def _activate(self, name: str, values: Any, mask: Any, training: bool | None) -> Any:
-        if name in self.norms:
-            values = self.norms[name](values, training=training, mask=mask)
-        return self.drops[name](ops.relu(values), training=training)
-
-    def compute_output_spec(
-        self, features: Any, pairs: Any, mask: Any = None, training: bool | None = None
-    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-        """Gives the shapes and dtypes of logits and fused layer."""
-        count = pairs.shape[0]
-        logits = keras.KerasTensor((count, NUM_POSITIONS), dtype="float32")
-        return logits, keras.KerasTensor((count, self.hidden_units), dtype=self.compute_dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        """Gives the constructor's arguments."""
-        config = {
-            "hidden_units": self.hidden_units,
-            "normalized": self.normalized,
-            "dropout": self.dropout,
-            "seed": self.seed,
-        }
-        return {**super().get_config(), **config}
 
 
 @keras.saving.register_keras_serializable(package="keras_ctxattr")
@@ -279,7 +163,9 @@ class ContextPredictor(keras.Model):
         with tf.GradientTape() as tape:
             logits, fused = self._predict(batch, training=True)
             loss = self.pretext_loss(batch, logits)
-            scaled = self.optimizer.scale_loss(loss)
+            # Gradients are summed over replicas.
+            share = loss / tf.distribute.get_strategy().num_replicas_in_sync
+            scaled = self.optimizer.scale_loss(share)
         gradients = tape.gradient(scaled, self.trainable_variables)
         norm = self._update_norm(gradients)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))

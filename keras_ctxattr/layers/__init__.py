@@ -1,6 +1,7 @@
 """Keras layers that run on the device: patches, augmentation, normalisation, pooling."""
 
 from keras_ctxattr.layers.augmentation import ColourDropping, ColourProjection, RandomDownsampling
+from keras_ctxattr.layers.convolution import SmallMapConv2D
 from keras_ctxattr.layers.normalization import (
     ContrastNormalization,
     LocalResponseNormalization,
@@ -20,4 +21,5 @@ __all__ = [
     "PatchCutter",
     "PatchProcessing",
     "RandomDownsampling",
+    "SmallMapConv2D",
 ]

@@ -1,0 +1,118 @@
+"""How fast each stage is, beside a plain way to do the same, in one run on one machine.
+
+    python -m evaluation.speed --only context [--images PHOTOS] [--json speed.json]
+
+Gives `{name: {value, baseline, ratio}}`. Both sides alternate and medians are taken, so that other
+work on the machine hits both; still, let nothing else run. Five minutes on two cores. Our targets
+there: context_pairs_per_second_released >= 6, context_pairs_per_second_4x4 >= 6.5,
+images_per_second >= .9, bfloat16 >= 1.3 where the processor has AVX512_BF16, peak_memory within
+10 % of 1. See `evaluation.speed_context` for what is compared.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import tensorflow as tf
+from rich.console import Console
+
+from evaluation import speed_context
+from evaluation.report import print_table
+from keras_ctxattr.runs import write_json
+from training.flags import parse_flags, run_script
+
+# Name of a stage -> what measures it; a stage adds its line here.
+STAGES: dict[str, Callable[[speed_context.Workload], speed_context.Measurements]] = {
+    "context": speed_context.measure,
+}
+_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+_SAMPLE = "imagenet_sample_300.tar"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to measure.
+
+    Attributes:
+        only: stage to measure; all if not given.
+        json: file for the figures.
+        images: JPEG photographs: folder or archive, may be repeated; imagenet_sample_300.tar in the
+            folder CTXATTR_DATA or ../shared/data if not given.
+        pairs: pairs of patches in a training step, the same on both sides, at least 256.
+        rounds: alternations of both sides, at least 1.
+        peak_tflops: peak of the GPU in TFLOP/s for mixed precision, to state the share reached.
+        seed: seed of weights and draws.
+    """
+
+    only: str | None = None
+    json: Path | None = None
+    images: list[str] = dataclasses.field(default_factory=list)
+    pairs: int = 1008
+    rounds: int = 5
+    peak_tflops: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the stage and the numbers."""
+        if self.only is not None and self.only not in STAGES:
+            raise ValueError(f"`--only` must be one of {', '.join(STAGES)}. Received: {self.only}")
+        if self.pairs < 256 or self.rounds < 1:
+            raise ValueError(
+                "`--pairs` must be at least 256 and `--rounds` at least 1. "
+                f"Received: {self.pairs} and {self.rounds}"
+            )
+
+
+def main(config: Config) -> speed_context.Measurements:
+    """Measures, writes the file if asked for, and gives the figures."""
+    workload = speed_context.Workload(
+        images=config.images or _sample_images(),
+        pairs=config.pairs,
+        rounds=config.rounds,
+        peak_tflops=config.peak_tflops,
+        seed=config.seed,
+    )
+    figures: speed_context.Measurements = {}
+    for name in [config.only] if config.only else STAGES:
+        figures |= STAGES[name](workload)
+    if config.json:
+        write_json(config.json, figures)
+    return figures
+
+
+def _sample_images() -> list[str]:
+    folder = Path(os.environ.get("CTXATTR_DATA", "../shared/data"))
+    if not (folder / _SAMPLE).is_file():
+        raise ValueError(
+            f"Give `--images` with JPEG photographs, or put {_SAMPLE} into the folder that "
+            f"CTXATTR_DATA names. Received: no {folder / _SAMPLE}"
+        )
+    return [str(folder / _SAMPLE)]
+
+
+def machine_facts() -> str:
+    """Gives what the figures depend on, in one line."""
+    info = Path("/proc/cpuinfo")
+    words = set(info.read_text(errors="replace").split()) if info.is_file() else set()
+    flags = " ".join(flag for flag in _FLAGS if flag in words) or "unknown"
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    return (
+        f"{len(os.sched_getaffinity(0))} cores ({flags}), {gpus} GPUs, TensorFlow "
+        f"{tf.__version__}, load average {os.getloadavg()[0]:.1f} before"
+    )
+
+
+def report(config: Config) -> None:
+    """Measures, and prints one table."""
+    facts = machine_facts()
+    figures = main(config)
+    columns = ("", "value", "baseline", "ratio")
+    rows = {name: [one.get(key) for key in columns[1:]] for name, one in figures.items()}
+    print_table("speed", rows, columns)
+    Console().print(facts, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_script(report, parse_flags(Config, sys.argv[1:]))
