@@ -99,7 +99,7 @@ def test_debugging_shows_the_traceback(tmp_path, monkeypatch) -> None:
 
 
 def test_faults_of_ours_are_not_hidden(monkeypatch) -> None:
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise KeyError("a fault")
 
     monkeypatch.setattr(cli, "app", fail)

@@ -15,13 +15,17 @@ from keras_ctxattr.cli import check, learn  # noqa: F401 - each adds its command
 from keras_ctxattr.cli.app import app
 
 ERROR_CODE = 2
+INTERRUPTED_CODE = 130
 
 
 def main() -> None:
     """Runs `ctxattr`; what a user can mend ends in one line on stderr and exit code 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is first imported
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except typer.Abort:
+        print("ctxattr: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED_CODE)
     except Exception as error:
         if os.environ.get("CTXATTR_DEBUG") == "1" or not _is_expected(error):
             raise
@@ -30,8 +34,10 @@ def main() -> None:
 
 
 def _is_expected(error: Exception) -> bool:
-    """Tells whether an error is about what came in (files, values), not a fault of ours."""
-    if isinstance(error, OSError | ValueError):
+    """Tells whether an error is about what came in (flags, files, values), not a fault of ours."""
+    if isinstance(error, OSError | ValueError) or _is_usage(error):
+        return True
+    if type(error).__name__ == "TrainingCollapsed":  # its module imports Keras
         return True
     # TensorFlow's errors, without importing TensorFlow for them.
     return any(
@@ -40,7 +46,16 @@ def _is_expected(error: Exception) -> bool:
     )
 
 
+def _is_usage(error: Exception) -> bool:
+    """Tells whether an error is typer's word on the command line."""
+    return isinstance(error, typer.BadParameter.__base__)  # type: ignore[arg-type]
+
+
 def _to_line(error: Exception) -> str:
+    if _is_usage(error):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "ctxattr"
+        return f"{error.format_message()} See: {command} --help"  # type: ignore[attr-defined]
     text = getattr(error, "message", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())
 

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ctxattr.context.predictor import NUM_POSITIONS, ContextPredictor
+from keras_ctxattr.context.head import NUM_POSITIONS
+from keras_ctxattr.context.predictor import ContextPredictor
 from keras_ctxattr.data.grids import GridConfig, grid_batches
 from keras_ctxattr.data.manifest import Manifest
 from keras_ctxattr.layers import PatchProcessing

@@ -25,8 +25,8 @@ class PairHead(keras.layers.Layer):
         training: whether to normalise by the batch.
 
     Returns:
-        (`logits` float32 `[pairs, 8]`, `fused` float `[pairs, hidden_units]`: fc7 after its ReLU, before
-        dropout).
+        (`logits` float32 `[pairs, 8]`, `fused` float `[pairs, hidden_units]`: fc7 after its ReLU,
+        before dropout).
 
     Args:
         hidden_units: width of fc7 and fc8.

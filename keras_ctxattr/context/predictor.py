@@ -1,5 +1,6 @@
 """The pretext model: where does the second patch lie, seen from the first?"""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -7,6 +8,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_ctxattr.context.head import PairHead
+from keras_ctxattr.layers.normalization import IMAGENET_MEAN
 from keras_ctxattr.layers.patches import PatchCutter
 from keras_ctxattr.layers.processing import PatchProcessing
 
@@ -45,6 +47,7 @@ class ContextPredictor(keras.Model):
         preset: `"released"` or `"paper"`: processing of patches and normalisation of the head
             where code and paper differ.
         colour: guard against chromatic aberration, `"drop"`, `"project"` or `"none"`.
+        mean: mean colour of the data set, 0 to 255, which preset `"paper"` subtracts.
         patch_size: side of a patch in pixels.
         jitter: largest shift of a patch per axis in pixels.
         downsampling: share of the training patches that are downsampled, 0 to 1.
@@ -68,6 +71,7 @@ class ContextPredictor(keras.Model):
         *,
         preset: str = "released",
         colour: str = "drop",
+        mean: Sequence[float] = IMAGENET_MEAN,
         patch_size: int = 96,
         jitter: int = 7,
         downsampling: float = 1 / 3,
@@ -81,6 +85,7 @@ class ContextPredictor(keras.Model):
         self._settings: dict[str, Any] = {
             "preset": preset,
             "colour": colour,
+            "mean": tuple(mean),
             "patch_size": patch_size,
             "jitter": jitter,
             "downsampling": downsampling,
@@ -90,7 +95,7 @@ class ContextPredictor(keras.Model):
         }
         self.cutter = PatchCutter(patch_size, jitter, seed=seed, name="cutter")
         self.processing = PatchProcessing(
-            preset, colour, downsampling, seed=seed, name="processing"
+            preset, colour, downsampling, mean, seed=seed, name="processing"
         )
         normalized = ("fc7",) if preset == "released" else ("fc7", "fc8")
         self.head = PairHead(

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import keras
 from keras_ctxattr.backbones.networks import BACKBONES
 from keras_ctxattr.context.predictor import ContextPredictor
 from keras_ctxattr.data.grids import GridConfig
+from keras_ctxattr.layers.normalization import IMAGENET_MEAN
 
 OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     "sgd": lambda recipe: keras.optimizers.SGD(
@@ -36,6 +37,7 @@ class ContextRecipe:
         preset: `"released"` or `"paper"`, where code and paper differ.
         colour: guard against chromatic aberration: `"drop"`, `"project"` or `"none"`.
         downsampling: share of the training patches that are downsampled, 0 to 1.
+        mean: mean colour of the data set, 0 to 255, which preset `"paper"` subtracts.
         grids: geometry and batch.
         optimizer: `"sgd"` or `"adamw"`.
         learning_rate: peak, for the loss as a mean over pairs.
@@ -61,6 +63,7 @@ class ContextRecipe:
     preset: str = "released"
     colour: str = "drop"
     downsampling: float = 1 / 3
+    mean: Sequence[float] = IMAGENET_MEAN
     grids: GridConfig = dataclasses.field(default_factory=GridConfig)
     optimizer: str = "sgd"
     learning_rate: float = 0.03
@@ -74,6 +77,7 @@ class ContextRecipe:
 
     def __post_init__(self) -> None:
         """Checks the names."""
+        object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
         for name, choices in (
             ("backbone", tuple(BACKBONES)),
             ("optimizer", tuple(OPTIMIZERS)),
@@ -119,6 +123,7 @@ def build_predictor(recipe: ContextRecipe, seed: int = 0) -> ContextPredictor:
             patch_size=recipe.grids.patch_size,
             jitter=recipe.grids.jitter,
             downsampling=recipe.downsampling,
+            mean=recipe.mean,
             hidden_units=recipe.hidden_units,
             dropout=recipe.dropout,
         )

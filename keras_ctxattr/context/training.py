@@ -158,19 +158,25 @@ def evaluation_batches(
         seed: seed of images, grids and colours.
 
     Returns:
-        A dataset of batches as `grid_batches` gives them.
+        A dataset of batches as `grid_batches` gives them, with as many patches as are in pairs.
     """
     count = len(manifest) if num_images is None else min(num_images, len(manifest))
-    # Two cells, the fewest a grid can have, make 2 pairs: so many grids always suffice; the number
-    # of patches is where the batch usually ends.
+    # So many grids suffice even where each has but two cells, which make two pairs.
     config = dataclasses.replace(
         grids,
         images_per_batch=1,
-        grids_per_image=max(8, pairs_per_image // 16),
-        patches_per_batch=max(2, pairs_per_image // 2),
+        grids_per_image=max(1, pairs_per_image // 2),
+        patches_per_batch=max(2, pairs_per_image),
         pairs_per_batch=pairs_per_image,
     )
-    return grid_batches(manifest, config, seed=seed, num_steps=count)
+    batches = grid_batches(manifest, config, seed=seed, num_steps=count)
+    return batches.map(_without_idle_patches, num_parallel_calls=2, deterministic=True)
+
+
+def _without_idle_patches(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Drops the patches that are in no pair: they matter to the statistics of training only."""
+    num_used = tf.reduce_max(batch["pairs"][:, :2]) + 1
+    return {**batch, "corners": batch["corners"][:num_used]}
 
 
 def load_predictor(folder: str | Path) -> ContextPredictor:

@@ -137,7 +137,10 @@ def grid_batches(
     count = config.images_per_batch
     elements = tf.data.Dataset.range(first_step * count, min(last_step * count, 2**62))
     images = elements.map(load, num_parallel_calls=num_workers, deterministic=True)
-    batches = images.batch(count, drop_remainder=True)
+    # A canvas takes its full length only here, where the batch is laid out anyway.
+    shapes = {name: spec.shape for name, spec in images.element_spec.items()}
+    shapes["canvas"] = tf.TensorShape([config.max_pixels, 3])
+    batches = images.padded_batch(count, shapes, drop_remainder=True)
     assembled = batches.map(
         lambda images: _assemble(images, config, seed), num_parallel_calls=2, deterministic=True
     )
@@ -161,6 +164,7 @@ def _scaled_loader(manifest: Manifest, config: GridConfig, seed: int) -> Callabl
     read = encoded_reader(manifest)
     num_images = len(manifest)
 
+    @tf.autograph.experimental.do_not_convert
     def load(element: tf.Tensor) -> dict[str, tf.Tensor]:
         row = _shuffled_row(element, num_images, seed)
         image = decode_image(read(row))
@@ -170,11 +174,9 @@ def _scaled_loader(manifest: Manifest, config: GridConfig, seed: int) -> Callabl
         origins = tf.random.stateless_uniform(
             [config.grids_per_image, 2], tf.random.fold_in(key, 1), 0, config.pitch, tf.int32
         )
-        padding = [[0, config.max_pixels - size[0] * size[1]], [0, 0]]
-        flat = tf.pad(tf.reshape(pixels, [-1, 3]), padding)
         return {
             "element": element,
-            "canvas": tf.ensure_shape(flat, [config.max_pixels, 3]),
+            "canvas": tf.reshape(pixels, [-1, 3]),
             "size": size,
             "origins": origins,
             "redraws": redraws,

@@ -67,7 +67,7 @@ def _convolve(inputs: Any, kernel: Any) -> tuple[Any, Any]:
 
 
 def _kernel_gradient(inputs: Any, upstream: Any, kernel_shape: Any) -> Any:
-    """Gives, for each place in the kernel, the product of the maps shifted to it with `upstream`."""
+    """Gives for each place in the kernel the product of `upstream` with the maps shifted there."""
     rows, columns, channels, filters = kernel_shape
     height, width = inputs.shape[1:3]
     edges = ((0, 0), (rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0))

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+IMAGENET_MEAN = (122.7, 116.7, 104.0)  # RGB, over the training images of ILSVRC 2012
+
 
 @keras.saving.register_keras_serializable(package="keras_ctxattr")
 class ContrastNormalization(keras.layers.Layer):
@@ -69,7 +71,7 @@ class MeanSubtraction(keras.layers.Layer):
         Doersch, Gupta, Efros 2015, section 3.1, "Implementation Details" (1).
     """
 
-    def __init__(self, mean: Sequence[float] = (122.7, 116.7, 104.0), **kwargs: Any) -> None:
+    def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         if len(mean) != 3:
             raise ValueError(f"`mean` must have one value a channel (3). Received: mean={mean}")

@@ -7,7 +7,11 @@ import keras
 from keras import ops
 
 from keras_ctxattr.layers.augmentation import ColourDropping, ColourProjection, RandomDownsampling
-from keras_ctxattr.layers.normalization import ContrastNormalization, MeanSubtraction
+from keras_ctxattr.layers.normalization import (
+    IMAGENET_MEAN,
+    ContrastNormalization,
+    MeanSubtraction,
+)
 
 PRESETS = ("released", "paper")
 COLOURS = ("drop", "project", "none")
@@ -49,7 +53,7 @@ class PatchProcessing(keras.layers.Layer):
         preset: str = "released",
         colour: str = "drop",
         downsampling: float = 1 / 3,
-        mean: Sequence[float] = (122.7, 116.7, 104.0),
+        mean: Sequence[float] = IMAGENET_MEAN,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import keras
@@ -198,7 +199,7 @@ train_context([sys.argv[1]], sys.argv[2], recipe, steps=60, held_out=0.3)
 
 
 def start(photos, folder):
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(Path.cwd())}
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(photos), str(folder)],
         env=environment,
