@@ -18,7 +18,6 @@ CTXATTR = [
     (["quickstart", "{photos}", "--minutes", "0"], "--minutes"),
     (["quickstart", "{photos}", "--minutes", "soon"], "--minutes"),
     (["quickstart", "{photos}", "--seed", "-1"], "--seed"),
-    (["quickstart", "{photos}", "--out", "{words}"], "run"),
     (["quickstart", "{photos}", "--out", "{words}/text.txt"], "text.txt"),
     (["quickstart", "{tiny}"], "usable"),
     (["export", "{empty}/nowhere", "--out", "{empty}/module"], "no run folder"),

@@ -48,3 +48,10 @@ def test_products_serve_only_where_they_are_faster():
     assert not SmallMapConv2D(6, 3, padding="valid")._uses_products(half)
     assert not SmallMapConv2D(6, 3, strides=2, padding="same")._uses_products(half)
     assert not SmallMapConv2D(6, 2, padding="same")._uses_products(half)
+
+
+def test_layer_survives_its_config():
+    layer = SmallMapConv2D(6, 3, padding="same", use_bias=False, dtype="mixed_bfloat16")
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert type(copy) is SmallMapConv2D
+    assert copy.get_config() == layer.get_config()
