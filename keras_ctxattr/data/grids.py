@@ -22,6 +22,10 @@ POSITIONS = ("up-left", "up", "up-right", "left", "right", "down-left", "down", 
 # The four neighbours that come later in row-major order: (row step, column step, position). The
 # reversed pair has position 7 - p, so emitting both keeps p and 7 - p exactly balanced.
 _FORWARD = ((0, 1, 4), (1, -1, 5), (1, 0, 6), (1, 1, 7))
+_DRAWS = 32  # of a scale for one image, before the largest one is taken
+_LAST_STEP = 2**62
+# What `tf.random.experimental.index_shuffle` puts before the seed it is given.
+_SHUFFLE_SEED = 498247692
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,15 +136,19 @@ def grid_batches(
         ValueError: if no image is usable.
     """
     config = config or GridConfig()
-    load = _scaled_loader(_usable(manifest, config), config, seed)
-    last_step = np.iinfo(np.int64).max if num_steps is None else first_step + num_steps
-    count = config.images_per_batch
-    elements = tf.data.Dataset.range(first_step * count, min(last_step * count, 2**62))
-    images = elements.map(load, num_parallel_calls=num_workers, deterministic=True)
+    images = _usable(manifest, config)
+    last_step = _LAST_STEP if num_steps is None else first_step + num_steps
+    # All draws of a step are made at once: one by one they would cost a tenth of decoding.
+    plans = tf.data.Dataset.range(first_step, last_step).map(
+        _planner(images, config, seed), num_parallel_calls=2, deterministic=True
+    )
+    loaded = plans.unbatch().map(
+        _loader(images), num_parallel_calls=num_workers, deterministic=True
+    )
     # A canvas takes its full length only here, where the batch is laid out anyway.
-    shapes = {name: spec.shape for name, spec in images.element_spec.items()}
+    shapes = {name: spec.shape for name, spec in loaded.element_spec.items()}
     shapes["canvas"] = tf.TensorShape([config.max_pixels, 3])
-    batches = images.padded_batch(count, shapes, drop_remainder=True)
+    batches = loaded.padded_batch(config.images_per_batch, shapes, drop_remainder=True)
     assembled = batches.map(
         lambda images: _assemble(images, config, seed), num_parallel_calls=2, deterministic=True
     )
@@ -159,60 +167,89 @@ def _usable(manifest: Manifest, config: GridConfig) -> Manifest:
     return large
 
 
-def _scaled_loader(manifest: Manifest, config: GridConfig, seed: int) -> Callable[..., Any]:
-    """Gives the function from an element's number to its scaled image and grids."""
-    read = encoded_reader(manifest)
-    num_images = len(manifest)
+def _planner(manifest: Manifest, config: GridConfig, seed: int) -> Callable[..., Any]:
+    """Gives the function from a step to what is drawn for each of its images."""
+    num_images, count = len(manifest), config.images_per_batch
+    sides = tf.constant(np.stack([manifest.heights, manifest.widths], -1), tf.float64)
 
     @tf.autograph.experimental.do_not_convert
-    def load(element: tf.Tensor) -> dict[str, tf.Tensor]:
-        row = _shuffled_row(element, num_images, seed)
-        image = decode_image(read(row))
-        key = tf.random.fold_in(tf.constant([seed, 1], tf.int64), element)
-        size, redraws = _draw_size(tf.shape(image)[:2], config, key)
-        pixels = tf.cast(resize_image(image, size) + 0.5, tf.uint8)
+    def plan(step: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows = _shuffled_rows(step * count + tf.range(count, dtype=tf.int64), num_images, seed)
+        key = tf.random.fold_in(tf.constant([seed, 1], tf.int64), step)
+        sizes, redraws = _draw_sizes(tf.gather(sides, rows), config, tf.random.fold_in(key, 0))
+        shape = [count, config.grids_per_image, 2]
         origins = tf.random.stateless_uniform(
-            [config.grids_per_image, 2], tf.random.fold_in(key, 1), 0, config.pitch, tf.int32
+            shape, tf.random.fold_in(key, 1), 0, config.pitch, tf.int32
         )
         return {
-            "element": element,
-            "canvas": tf.reshape(pixels, [-1, 3]),
-            "size": size,
+            "step": tf.fill([count], step),
+            "row": rows,
+            "size": sizes,
             "origins": origins,
             "redraws": redraws,
         }
 
+    return plan
+
+
+def _loader(manifest: Manifest) -> Callable[..., Any]:
+    """Gives the function that adds an image's canvas to what was drawn for it."""
+    read = encoded_reader(manifest)
+
+    @tf.autograph.experimental.do_not_convert
+    def load(plan: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        pixels = resize_image(decode_image(read(plan["row"])), plan["size"])
+        return {**plan, "canvas": tf.reshape(tf.cast(pixels + 0.5, tf.uint8), [-1, 3])}
+
     return load
 
 
-def _shuffled_row(element: tf.Tensor, num_images: int, seed: int) -> tf.Tensor:
-    """Gives the manifest row of an element: a fresh permutation every epoch."""
-    epoch, index = element // num_images, element % num_images
-    key = tf.stack([tf.constant(seed, tf.int64), epoch % 2**31])
-    return tf.random.experimental.index_shuffle(
-        index, tf.cast(key, tf.int32), tf.constant(num_images - 1, tf.int64)
+def _shuffled_rows(elements: tf.Tensor, num_images: int, seed: int) -> tf.Tensor:
+    """Gives the manifest rows of elements, int64: a fresh permutation every epoch.
+
+    It is `tf.random.experimental.index_shuffle` with the seed (run's seed, epoch); that function's
+    own handling of several indices at once fails in TensorFlow 2.21, the op beneath does not.
+    """
+    epochs, indices = elements // num_images, elements % num_images
+    prefix = tf.constant(_SHUFFLE_SEED, tf.int64)
+    run_seed = tf.cast(tf.fill(tf.shape(epochs), seed), tf.int64)
+    seeds = tf.stack([tf.fill(tf.shape(epochs), prefix), run_seed, epochs % 2**31], -1)
+    return tf.raw_ops.RandomIndexShuffle(
+        index=indices,
+        seed=tf.cast(seeds, tf.int32),
+        max_index=tf.fill(tf.shape(indices), tf.constant(num_images - 1, tf.int64)),
+        rounds=4,
     )
 
 
-def _draw_size(size: tf.Tensor, config: GridConfig, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draws the (height, width) to scale to, and tells how many draws were too small."""
-    areas = tf.random.stateless_uniform(
-        [32], tf.random.fold_in(key, 0), float(config.min_pixels), float(config.max_pixels)
-    )
-    # Where 32 draws are unlucky, the largest area serves: the manifest vouches that it suffices.
-    areas = tf.cast(tf.concat([areas, [float(config.max_pixels)]], 0), tf.float64)
-    sides = tf.cast(size, tf.float64)
-    scales = tf.sqrt(areas / tf.reduce_prod(sides))
-    sizes = tf.cast(tf.floor(scales[:, None] * sides + 1e-9), tf.int32)  # [draw, axis]
-    lucky = tf.reduce_all(sizes > config.min_side, axis=1)
-    first = tf.argmax(lucky, output_type=tf.int32)
-    return sizes[first], first
+def _draw_sizes(
+    sides: tf.Tensor, config: GridConfig, key: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draws each image's (height, width), and tells how many draws were too small.
+
+    Args:
+        sides: float64 `[images, 2]`.
+        config: bounds.
+        key: seed of the draws.
+
+    Returns:
+        int32 `[images, 2]` and int32 `[images]`.
+    """
+    count = tf.shape(sides)[0]
+    low, high = float(config.min_pixels), float(config.max_pixels)
+    areas = tf.random.stateless_uniform([count, _DRAWS], key, low, high)
+    # Where all draws are unlucky, the largest area serves: the manifest vouches that it suffices.
+    areas = tf.cast(tf.concat([areas, tf.fill([count, 1], high)], 1), tf.float64)
+    scales = tf.sqrt(areas / tf.reduce_prod(sides, -1, keepdims=True))
+    sizes = tf.cast(tf.floor(scales[..., None] * sides[:, None] + 1e-9), tf.int32)
+    lucky = tf.reduce_all(sizes > config.min_side, axis=-1)  # [image, draw]
+    first = tf.argmax(lucky, axis=1, output_type=tf.int32)
+    return tf.gather(sizes, first, batch_dims=1), first
 
 
 def _assemble(images: dict[str, tf.Tensor], config: GridConfig, seed: int) -> dict[str, tf.Tensor]:
     """Turns loaded images into a batch of patches and pairs."""
-    step = images["element"][0] // config.images_per_batch
-    key = tf.random.fold_in(tf.constant([seed, 2], tf.int64), step)
+    key = tf.random.fold_in(tf.constant([seed, 2], tf.int64), images["step"][0])
     cells = _lay_grids(images["size"], images["origins"], config)
     rank = tf.cumsum(tf.cast(cells["valid"], tf.int32)) - 1
     slot = tf.where(cells["valid"] & (rank < config.patches_per_batch), rank, -1)
