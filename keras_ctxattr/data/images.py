@@ -77,7 +77,8 @@ def resize_image(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return tf.cond(
         size[0] < tf.shape(image)[0],
         lambda: tf.image.resize(image, size, method="area"),
-        lambda: tf.image.resize(image, size, method="bilinear"),
+        # The kernel for float32 takes half the time of the one for uint8; the values are the same.
+        lambda: tf.image.resize(tf.cast(image, tf.float32), size, method="bilinear"),
     )
 
 
