@@ -314,9 +314,10 @@ def healthy(**changes):
 
 
 def test_healthy_training_goes_on_and_missing_metrics_are_not_checked():
-    feed(CollapseGuard(every=5), [healthy()] * 200)
-    feed(CollapseGuard(every=5), [{"loss": 2.0}] * 200)
-    feed(CollapseGuard(every=5), [{}] * 200)
+    for values in (healthy(), {"loss": 2.0}, {}):
+        guard = CollapseGuard(every=5)
+        feed(guard, [values] * 200)
+        assert guard.step == 200 and guard.reason is None
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -342,7 +343,9 @@ def test_lasting_collapse_stops_training_and_says_what_to_do(name, words):
 
 def test_collapse_that_passes_is_forgiven():
     dips = ([healthy(prediction_spread=0.0)] * 20 + [healthy()] * 10) * 5
-    feed(CollapseGuard(every=10, patience=3), dips)
+    guard = CollapseGuard(every=10, patience=3)
+    feed(guard, dips)
+    assert guard.step == len(dips) and guard.reason is None
 
 
 def test_update_norm_that_grows_tenfold_stops_training():
@@ -355,7 +358,9 @@ def test_update_norm_that_grows_tenfold_stops_training():
 
 def test_warm_up_of_the_learning_rate_is_not_taken_for_growth():
     steps = [healthy(update_norm=0.001 * (step + 1)) for step in range(200)]
-    feed(CollapseGuard(every=10), steps, learning_rate=lambda step: 0.001 * (step + 1))
+    guard = CollapseGuard(every=10)
+    feed(guard, steps, learning_rate=lambda step: 0.001 * (step + 1))
+    assert guard.step == 200 and guard.reason is None
 
 
 def test_guard_stops_fit_before_the_collapsed_model_is_saved(tmp_path):
