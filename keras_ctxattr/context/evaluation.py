@@ -24,8 +24,7 @@ def count_positions(model: ContextPredictor, batches: Iterable[dict[str, Any]]) 
 
     Args:
         model: the trained model; nothing is downsampled, colour and jitter act as in training.
-        batches: as `evaluation_batches` gives them, one image a batch. Patches that are in no pair
-            cost nothing.
+        batches: as `evaluation_batches` gives them, one image a batch.
 
     Returns:
         int64 `[batches, 8, 8]`: true position, predicted position. Padded pairs are not counted.
@@ -37,21 +36,12 @@ def count_positions(model: ContextPredictor, batches: Iterable[dict[str, Any]]) 
 
     counts = []
     for batch in batches:
-        batch = _without_idle_patches(batch)
         predicted, true = np.asarray(predict(batch)), np.asarray(batch["pairs"])[:, 2]
+        valid = np.asarray(batch.get("pair_mask", np.ones(len(true), bool)))
         confusion = np.zeros((NUM_POSITIONS, NUM_POSITIONS), np.int64)
-        np.add.at(confusion, (true, predicted), 1)
+        np.add.at(confusion, (true[valid], predicted[valid]), 1)
         counts.append(confusion)
     return np.stack(counts) if counts else np.zeros((0, NUM_POSITIONS, NUM_POSITIONS), np.int64)
-
-
-def _without_idle_patches(batch: dict[str, Any]) -> dict[str, Any]:
-    """Gives the batch without padding: idle pairs, and the patches after the last one in a pair."""
-    mask = batch["pair_mask"] if "pair_mask" in batch else np.ones(len(batch["pairs"]), bool)
-    pairs = tf.boolean_mask(batch["pairs"], mask)
-    num_patches = tf.reduce_max(pairs[:, :2]) + 1 if len(pairs) else 1
-    kept = {name: value for name, value in batch.items() if name not in ("pair_mask", "redraws")}
-    return {**kept, "pairs": pairs, "corners": batch["corners"][:num_patches]}
 
 
 def summarize_positions(counts: np.ndarray) -> dict[str, Any]:

@@ -191,7 +191,8 @@ def load_predictor(folder: str | Path) -> ContextPredictor:
     """
     run = Run.read(folder, kind=KIND)
     path = run.path / "model.keras"
-    if path.exists():
+    # A run that was given a larger budget has an old `model.keras` until it is finished again.
+    if run.finished:
         return keras.saving.load_model(path)
     checkpoint = run.latest_checkpoint()
     if checkpoint is None:

@@ -149,6 +149,21 @@ def test_model_of_an_unfinished_run_comes_from_its_checkpoint(photos, tmp_path):
     assert all(changed)
 
 
+def test_model_of_an_extended_run_is_not_the_one_of_its_first_end(photos, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if self.model.optimizer.iterations >= 8:
+                raise KeyboardInterrupt
+
+    recipe = dataclasses.replace(TINY, checkpoint_minutes=1e-6)
+    train_context([photos], tmp_path / "run", recipe, steps=4, held_out=0.3)
+    with pytest.raises(KeyboardInterrupt):
+        train_context([photos], tmp_path / "run", recipe, steps=9, held_out=0.3, callbacks=[Stop()])
+    before = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    after = load_predictor(tmp_path / "run")
+    assert not np.array_equal(before.head.fc9.kernel, after.head.fc9.kernel)
+
+
 def test_evaluation_shows_every_image_once_with_the_same_number_of_pairs(photos):
     from keras_ctxattr.data.manifest import scan_images
 
