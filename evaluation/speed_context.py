@@ -32,6 +32,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_ctxattr.backbones import alexnet
+from keras_ctxattr.backbones.networks import uniform_initializer
 from keras_ctxattr.context.head import PairHead
 from keras_ctxattr.context.predictor import ContextPredictor
 from keras_ctxattr.context.recipe import dtype_policy
@@ -155,6 +156,7 @@ class ConcatenatingHead(PairHead):
 
     def build(self, features_shape: Any, *_: Any, **__: Any) -> None:
         """Builds fc7 on twice the features; `fc7_second` has no place here and no weights."""
+        self.fc7_first.kernel_initializer = uniform_initializer()
         self.fc7_first.build((None, 2 * features_shape[-1]))
         hidden = (None, self.hidden_units)
         for layer in (self.fc8, self.fc9, *self.norms.values()):

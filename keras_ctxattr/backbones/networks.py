@@ -29,9 +29,14 @@ _NORMALIZED: dict[str, Sequence[str]] = {
 _CONV2: dict[str, tuple[int, int]] = {"released": (256, 1), "paper": (384, 2)}
 
 
-def uniform_initializer() -> keras.initializers.Initializer:
-    """Gives weights uniform in +-sqrt(3 / fan_in), as the released network starts."""
-    return keras.initializers.VarianceScaling(1.0, mode="fan_in", distribution="uniform")
+def uniform_initializer(fan_in_share: float = 1.0) -> keras.initializers.Initializer:
+    """Gives weights uniform in +-sqrt(3 / fan_in), as the released network starts.
+
+    Args:
+        fan_in_share: share of the unit's inputs that the initialised layer sees; 1/2 for each half
+            of a layer over two concatenated vectors.
+    """
+    return keras.initializers.VarianceScaling(fan_in_share, mode="fan_in", distribution="uniform")
 
 
 def batch_normalization(

@@ -67,8 +67,10 @@ def scramble_statistics(model):
     """Gives every BatchNorm statistics of its own, so that using them shows."""
     generator = np.random.default_rng(3)
     for variable in model.non_trainable_variables:
-        if variable.path.endswith(("moving_mean", "moving_variance")):
-            variable.assign(generator.uniform(0.3, 2, variable.shape))
+        if variable.path.endswith("moving_mean"):
+            variable.assign(generator.uniform(-0.5, 0.5, variable.shape))
+        if variable.path.endswith("moving_variance"):
+            variable.assign(generator.uniform(0.1, 1, variable.shape))
 
 
 def dataset_of(batch, num_steps):
@@ -583,6 +585,17 @@ def test_head_survives_its_config():
     contracts.assert_survives_its_config(
         lambda: PairHead(4, ("fc7", "fc8"), name="head"), [features, pairs]
     )
+
+
+def test_the_halves_of_fc7_start_as_one_layer_over_both_patches_would():
+    """Each half once started with the fan-in of half the inputs, sqrt(2) too wide."""
+    head = PairHead(hidden_units=64)
+    head.build((None, 300))
+    first, second = (np.asarray(half.kernel) for half in (head.fc7_first, head.fc7_second))
+    for half in (first, second):
+        assert np.abs(half).max() == pytest.approx(np.sqrt(3 / 600), rel=0.01)
+    assert np.abs(first - second).max() > 0.05
+    assert np.abs(np.asarray(head.fc8.kernel)).max() == pytest.approx(np.sqrt(3 / 64), rel=0.01)
 
 
 @pytest.mark.parametrize("policy", contracts.POLICIES)
