@@ -363,6 +363,18 @@ def test_warm_up_of_the_learning_rate_is_not_taken_for_growth():
     assert guard.step == 200 and guard.reason is None
 
 
+def test_end_of_a_schedule_is_not_taken_for_growth():
+    """The mean update of a window was once divided by the rate of its last step, here almost 0."""
+
+    def rate(step):
+        return 0.001 if step < 97 else 1e-7
+
+    guard = CollapseGuard(every=10)
+    steps = [healthy(update_norm=rate(step)) for step in range(100)]
+    feed(guard, steps, learning_rate=rate)
+    assert guard.step == 100 and guard.reason is None
+
+
 def test_guard_stops_fit_before_the_collapsed_model_is_saved(tmp_path):
     with open_run(tmp_path / "run") as run:
         model = make_model()

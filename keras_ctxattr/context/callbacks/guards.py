@@ -28,8 +28,8 @@ class CollapseGuard(StepCallback):
     - `prediction_spread`: standard deviation over the pairs of the predicted probabilities; 0 where
       the network answers the same for every pair;
     - `active_fraction`: share of the fused hidden units (fc7) that are above 0;
-    - `update_norm`: length of the weight update, divided by the learning rate here, so that a
-      warm-up is not taken for growth.
+    - `update_norm`: length of the weight update, divided here by the mean learning rate of the same
+      steps, so that a schedule is not taken for growth.
 
     Keras logs running means over the epoch; the guard looks at the mean since its last check.
 
@@ -74,6 +74,7 @@ class CollapseGuard(StepCallback):
         self.max_growth = max_growth
         self.reason: str | None = None
         self._before: dict[str, tuple[int, float]] = {}
+        self._rates: list[float] = []
         self._strikes = {"prediction_spread": 0, "active_fraction": 0}
         self._usual_update: float | None = None
         self._num_updates = 0
@@ -82,12 +83,14 @@ class CollapseGuard(StepCallback):
         """Forgets the means of the last epoch."""
         super().on_epoch_begin(epoch, logs)
         self._before = {}
+        self._rates = []
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the loss, and every so often at the rest."""
         before = self.step
         super().on_train_batch_end(batch, logs)
         values = logs or {}
+        self._rates.append(float(self.model.optimizer.learning_rate))
         if not math.isfinite(values.get("loss", 0.0)):
             self._stop(
                 f"the loss is {values['loss']}",
@@ -119,7 +122,8 @@ class CollapseGuard(StepCallback):
         return self._strikes[name] >= self.patience
 
     def _check_growth(self, update_norm: float) -> None:
-        learning_rate = float(self.model.optimizer.learning_rate)
+        # Not the rate of this step: where a schedule ends at 0 it says nothing of the steps before.
+        learning_rate, self._rates = sum(self._rates) / len(self._rates), []
         # float16 skips the updates that overflow, and reports them as infinite.
         if learning_rate <= 0 or not math.isfinite(update_norm):
             return
