@@ -10,6 +10,7 @@ from keras_ctxattr.layers.normalization import (
 from keras_ctxattr.layers.patches import PatchCutter
 from keras_ctxattr.layers.pooling import CeilMaxPooling2D
 from keras_ctxattr.layers.processing import PatchProcessing
+from keras_ctxattr.layers.transformation import RandomTransformation
 
 __all__ = [
     "CeilMaxPooling2D",
@@ -21,5 +22,6 @@ __all__ = [
     "PatchCutter",
     "PatchProcessing",
     "RandomDownsampling",
+    "RandomTransformation",
     "SmallMapConv2D",
 ]

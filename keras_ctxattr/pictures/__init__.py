@@ -1,5 +1,6 @@
-"""Pictures to look at: contact sheets and plots. Arrays in, uint8 RGB `[height, width, 3]` out."""
+"""Pictures to look at: contact sheets, plots, galleries. Arrays in, uint8 RGB or a page out."""
 
+from keras_ctxattr.pictures.galleries import ClusterCard, cluster_sheet, write_gallery
 from keras_ctxattr.pictures.plots import confusion_picture, learning_curves, line_plot
 from keras_ctxattr.pictures.sheets import (
     contact_sheet,
@@ -10,6 +11,8 @@ from keras_ctxattr.pictures.sheets import (
 )
 
 __all__ = [
+    "ClusterCard",
+    "cluster_sheet",
     "confusion_picture",
     "contact_sheet",
     "learning_curves",
@@ -17,5 +20,6 @@ __all__ = [
     "neighbours_sheet",
     "patch_positions_picture",
     "show_patches",
+    "write_gallery",
     "write_png",
 ]

@@ -9,6 +9,9 @@ from tests import contracts
 GENERATOR = np.random.default_rng(0)
 PATCHES = GENERATOR.uniform(0, 255, (4, 16, 16, 3)).astype("float32")
 BYTES = GENERATOR.integers(0, 256, (4, 16, 16, 3), np.uint8)
+# Gradients, since noise would magnify how positions between pixels are rounded.
+GRADIENTS = np.stack([np.add.outer(7 * np.arange(16), 5 * np.arange(16)) + n for n in range(12)])
+GRADIENTS = np.moveaxis(GRADIENTS.reshape(4, 3, 16, 16), 1, -1).astype("uint8")
 ACTIVATIONS = GENERATOR.uniform(0, 300, (2, 9, 6, 8)).astype("float32")
 CUTTING = (
     GENERATOR.integers(0, 256, (2, 700, 3), np.uint8),
@@ -39,6 +42,13 @@ CASES = {
     "paper": (
         lambda: layers.PatchProcessing("paper", "drop", 0.7, (9, 8, 7), 5, name="processing"),
         [BYTES],
+        TRAINING,
+    ),
+    "transformation": (
+        lambda: layers.RandomTransformation(
+            0.1, 1.2, 10.0, 1.5, 0.05, 1.6, 20.0, seed=6, name="transformation"
+        ),
+        [GRADIENTS],
         TRAINING,
     ),
     "projected": (
