@@ -17,8 +17,24 @@ _NAMES = {
     "scan_images": "data.manifest",
     "load_images": "data.images",
     "decode_image": "data.decode",
+    "PatchTable": "data.patches",
+    "cut_patches": "data.patches",
+    "FeatureTable": "features",
+    "extract_features": "features",
+    "DiscriminativeClustering": "clustering",
+    "KMeansClustering": "clustering",
 }
-_MODULES = ("backbones", "context", "data", "export", "layers", "pictures", "runs")
+_MODULES = (
+    "backbones",
+    "clustering",
+    "context",
+    "data",
+    "export",
+    "features",
+    "layers",
+    "pictures",
+    "runs",
+)
 
 __all__ = [*_NAMES, *_MODULES]
 

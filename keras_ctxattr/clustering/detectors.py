@@ -1,0 +1,87 @@
+"""The classifiers of clusters: trained on members, fired on other samples."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_ctxattr.clustering.members import Members, best_rows, flatten
+from keras_ctxattr.clustering.rows import CHUNK, Rows
+from keras_ctxattr.clustering.svm import fit_linear_svms
+from keras_ctxattr.clustering.svm.solver import decide
+
+
+def train_detectors(members: Members, rows: Rows, world: Rows, **solver: Any) -> np.ndarray:
+    """Gives one linear classifier a cluster, its members against the natural world.
+
+    Args:
+        members: places of each cluster's members in `rows`.
+        rows: discovery samples.
+        world: negatives.
+        **solver: arguments of `fit_linear_svms`.
+
+    Returns:
+        Float32 `[num_clusters, num_features + 1]`, on rows as they are read.
+    """
+    places, ids = flatten(members)
+    return fit_linear_svms(rows[places], ids, world, **solver).weights
+
+
+def fire(weights: np.ndarray, rows: Rows, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gives the highest-scoring rows of each classifier, reading a chunk at a time.
+
+    Args:
+        weights: float32 `[num_clusters, num_features + 1]`.
+        rows: what they fire on.
+        count: how many a classifier.
+
+    Returns:
+        (places in `rows` int64, scores float32), both `[at most count, num_clusters]`, best first.
+    """
+    places = np.zeros((0, len(weights)), np.int64)
+    scores = np.zeros((0, len(weights)), np.float32)
+    for start, chunk in rows.read():
+        found = decide(weights, chunk)
+        best = best_rows(found, count)
+        places = np.concatenate([places, best + start])
+        scores = np.concatenate([scores, np.take_along_axis(found, best, axis=0)])
+        # Places only grow, so a stable sort leaves the lower of two equal ones first.
+        order = np.argsort(-scores, axis=0, kind="stable")[:count]
+        places = np.take_along_axis(places, order, axis=0)
+        scores = np.take_along_axis(scores, order, axis=0)
+    return places, scores
+
+
+def best_cluster(weights: np.ndarray, table: Any, threshold: float) -> np.ndarray:
+    """Gives the classifier of the highest score for each row, int32 `[n]`.
+
+    Args:
+        weights: float32 `[num_clusters, num_features + 1]`.
+        table: float `[n, num_features]`, array or table.
+        threshold: -1 stands where no score exceeds it.
+    """
+    labels = np.full(len(table), -1, np.int32)
+    if not len(weights):
+        return labels
+    for start in range(0, len(table), CHUNK):
+        scores = decide(weights, table[start : start + CHUNK])
+        best = scores.argmax(axis=1)
+        exceeds = scores[np.arange(len(best)), best] > threshold
+        labels[start : start + CHUNK] = np.where(exceeds, best, -1)
+    return labels
+
+
+def reproducibility(first: np.ndarray, second: np.ndarray, rows: Rows, count: int) -> float:
+    """Gives the share of rows on which two classifiers of each cluster agree.
+
+    Args:
+        first: float32 `[num_clusters, num_features + 1]`, trained on one half.
+        second: the same clusters, trained on the other.
+        rows: samples that neither has seen.
+        count: highest scores of each that are compared.
+
+    Returns:
+        Mean over the clusters of the share of one's highest that are among the other's.
+    """
+    one, other = fire(first, rows, count)[0], fire(second, rows, count)[0]
+    shared = [np.isin(a, b).mean() for a, b in zip(one.T, other.T, strict=True)]
+    return float(np.mean(shared))

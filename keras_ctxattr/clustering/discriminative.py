@@ -1,0 +1,348 @@
+"""Discriminative clustering: visual concepts that classifiers find again in images not seen."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from keras_ctxattr.clustering.detectors import best_cluster, reproducibility, train_detectors
+from keras_ctxattr.clustering.members import Members, seed_clusters
+from keras_ctxattr.clustering.rows import Rows, measure
+from keras_ctxattr.clustering.stages import (
+    Firing,
+    Halves,
+    divide,
+    fire_across,
+    member_thresholds,
+    merge_members,
+)
+from keras_ctxattr.clustering.svm.solver import decide
+from keras_ctxattr.data.shards import ShardedArray
+
+Report = Callable[[dict[str, Any]], None]
+
+
+class DiscriminativeClustering(ClusterMixin, BaseEstimator):
+    """Finds clusters that a linear classifier tells from everything else.
+
+    k-means makes many small seeds in one half of the discovery samples. A linear SVM of each,
+    against one half of the natural world, fires on the other half; what it fires on most are the
+    new members. The halves change places, several times. Clusters that fire on each other's members
+    are merged. A sample is in the cluster whose members' scores it exceeds most; most are in none.
+
+    Where the natural world holds the same concepts as the discovery set, as a random half of the
+    data does, members have negatives like themselves and no score is near the margin. So a
+    classifier's threshold is the score that its members reach where they were not trained on (ours;
+    the paper does not say what a cluster's samples are).
+
+    Features are centred and divided by one number, to unit mean variance: SVMs of any features then
+    balance weights and losses alike (ours; it only gives `C` a scale).
+
+    Args:
+        samples_per_cluster: samples of a half for each seed, at least 1.
+        min_size: seeds of fewer members are dropped, at least 1.
+        max_size: members of a seed that are kept, those nearest to the centre.
+        C: weight of a sample's loss in an SVM.
+        num_iterations: trainings, each followed by a change of halves (4 or 5).
+        num_candidates: highest scores on the other half that are looked at.
+        min_firing: how many of them must fire, or the cluster is dropped.
+        num_members: how many of them become the new members.
+        firing_threshold: score above which an SVM fires; the released code has -1, the margin.
+        merge_threshold: overlap in [0, 1] above which two clusters are merged.
+        decision_threshold: how far above the members' score a sample must be to be in its best
+            cluster; below 0 more samples are.
+        validation_share: share of the discovery samples that nothing is learnt from, in [0, 1), on
+            which `firing_precision_` is measured.
+        cache_bytes: memory for negatives, see `fit_linear_svms`.
+        random_state: seed of halves and seeds.
+
+    Attributes:
+        labels_: int32 `[n]`: the best cluster of each sample; -1 where none exceeds the threshold.
+        classifiers_: float32 `[num_clusters, num_features + 1]`, the bias last, on the features as
+            they were given; 0 is the threshold. Ranked by `scores_`.
+        members_: for each cluster the rows that its classifier was trained on, int64, best first.
+        scores_: float32 `[num_clusters]`: discriminativeness, the mean score of the `num_members`
+            highest on the half that the classifier was not trained on.
+        firing_precision_: share of the highest `num_members` validation samples on which the
+            classifiers of both halves agree, mean over the clusters; NaN where there are too few.
+        history_: list of dicts, one a training: clusters trained, kept, and mean held-out score.
+        n_features_in_: number of features.
+
+    Example:
+        >>> generator = np.random.default_rng(0)
+        >>> centres = 5 * generator.standard_normal((4, 8))
+        >>> vectors = np.repeat(centres, 60, axis=0) + generator.standard_normal((240, 8))
+        >>> clustering = DiscriminativeClustering().fit(vectors)
+        >>> clustering.labels_.shape
+        (240,)
+
+    Reference:
+        Singh, Gupta, Efros 2012, section 3 (and its released code for the numbers); Huang, Loy,
+        Tang 2016, section 3.1, for the merging.
+    """
+
+    def __init__(
+        self,
+        *,
+        samples_per_cluster: int = 4,
+        min_size: int = 3,
+        max_size: int = 10,
+        C: float = 0.1,
+        num_iterations: int = 4,
+        num_candidates: int = 10,
+        min_firing: int = 3,
+        num_members: int = 5,
+        firing_threshold: float = -1.0,
+        merge_threshold: float = 0.4,
+        decision_threshold: float = 0.0,
+        validation_share: float = 0.1,
+        cache_bytes: int = 1 << 30,
+        random_state: int = 0,
+    ) -> None:
+        self.samples_per_cluster = samples_per_cluster
+        self.min_size = min_size
+        self.max_size = max_size
+        self.C = C
+        self.num_iterations = num_iterations
+        self.num_candidates = num_candidates
+        self.min_firing = min_firing
+        self.num_members = num_members
+        self.firing_threshold = firing_threshold
+        self.merge_threshold = merge_threshold
+        self.decision_threshold = decision_threshold
+        self.validation_share = validation_share
+        self.cache_bytes = cache_bytes
+        self.random_state = random_state
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        natural_world: Any = None,
+        groups: Any = None,
+        report: Report | None = None,
+    ) -> "DiscriminativeClustering":
+        """Finds the clusters of the discovery samples.
+
+        Args:
+            X: the discovery samples, float `[n, num_features]`: an array, or a table that is sliced
+                like one (memory-mapped, sharded) and may be larger than memory.
+            y: the natural world, too: `fit(discovery, natural_world)`. The name and the place are
+                those of scikit-learn's labels; one-dimensional ones are ignored.
+            natural_world: other samples, float `[m, num_features]`, against which clusters must
+                stand out. None: a random half of `X` takes this part.
+            groups: int `[n]`: samples of one group (patches of one image) stay in one half, so that
+                a cluster is not confirmed by the image it came from. None: each on its own.
+            report: called with a dict after every training, as in `history_`.
+
+        Returns:
+            The estimator. Where no cluster survives, `labels_` is -1 throughout, with a
+            `ConvergenceWarning`.
+
+        Raises:
+            ValueError: if a parameter or the input is unusable; in one line.
+        """
+        self._check_parameters()
+        table = self._check_table(X)
+        world = natural_world
+        if world is None and len(getattr(y, "shape", ())) == 2:
+            world = y
+        if world is not None:
+            _check_world(table, world)
+        named = np.arange(len(table)) if groups is None else _check_groups(groups, len(table))
+        mean, scale = measure(table)
+        generator = np.random.default_rng(self.random_state)
+        rows = Rows(table=table, numbers=np.arange(len(table)), mean=mean, scale=scale)
+        halves = divide(rows, world, named, self.validation_share, generator)
+        self.history_: list[dict[str, Any]] = []
+        members, firing, side = self._discover(halves, report)
+        self._finish(rows, halves, members, firing, side)
+        return self
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Gives each cluster's score, float32 `[n, num_clusters]`; above 0 on its side."""
+        check_is_fitted(self)
+        return decide(self.classifiers_, self._check_table(X, reset=False))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Gives the best cluster of each sample, int32 `[n]`; -1 where none exceeds the threshold.
+
+        Args:
+            X: float `[n, num_features]`, as in `fit`.
+        """
+        check_is_fitted(self)
+        table = self._check_table(X, reset=False)
+        return best_cluster(self.classifiers_, table, self.decision_threshold)
+
+    def assign(self, X: Any) -> np.ndarray:
+        """Gives the cluster of the highest score, int32 `[n]`, however low it is."""
+        check_is_fitted(self)
+        return best_cluster(self.classifiers_, self._check_table(X, reset=False), -np.inf)
+
+    # --- the stages of fit ---
+
+    def _discover(self, halves: Halves, report: Report | None) -> tuple[Members, Firing, int]:
+        """Gives (members of each cluster in one half, what they fire on, the number of the half).
+
+        All are places in the halves; clusters that do not fire on the other half are gone.
+        """
+        members = seed_clusters(
+            halves.discovery[0],
+            samples_per_cluster=self.samples_per_cluster,
+            min_size=self.min_size,
+            max_size=self.max_size,
+            random_state=self.random_state,
+            memory_bytes=self.cache_bytes,
+        )
+        for iteration in range(self.num_iterations):
+            members = self._fire(members, halves, iteration, report).members
+        side = self.num_iterations % 2
+        members = merge_members(
+            members, halves.discovery[side], self.merge_threshold, self._solver()
+        )
+        firing = self._fire(members, halves, self.num_iterations, report)
+        return [members[number] for number in firing.kept], firing, side
+
+    def _fire(
+        self, members: Members, halves: Halves, iteration: int, report: Report | None
+    ) -> Firing:
+        """Trains on one half, fires on the other, and keeps a record."""
+        firing = fire_across(
+            members,
+            halves,
+            iteration % 2,
+            num_candidates=self.num_candidates,
+            min_firing=self.min_firing,
+            num_members=self.num_members,
+            threshold=self.firing_threshold,
+            solver=self._solver(),
+        )
+        record = {
+            "iteration": iteration,
+            "num_trained": len(members),
+            "num_kept": len(firing.kept),
+            "held_out_score": float(firing.scores.mean()) if len(firing.kept) else float("nan"),
+        }
+        self.history_.append(record)
+        if report is not None:
+            report(record)
+        return firing
+
+    def _finish(
+        self, rows: Rows, halves: Halves, members: Members, firing: Firing, side: int
+    ) -> None:
+        """Trains the final classifiers on the members of both halves, and sets the attributes."""
+        order = np.argsort(-firing.scores, kind="stable")
+        both = [[members[n] for n in order], [firing.members[n] for n in order]]
+        first, second = both if side == 0 else both[::-1]
+        self.scores_ = firing.scores[order].astype(np.float32)
+        self.members_ = [
+            np.concatenate(
+                [half.numbers[places] for half, places in zip(halves.discovery, parts, strict=True)]
+            )
+            for parts in zip(first, second, strict=True)
+        ]
+        self.classifiers_ = np.zeros((0, rows.shape[1] + 1), np.float32)
+        self.firing_precision_ = float("nan")
+        if len(order):
+            halfway = [
+                train_detectors(one, half, world, **self._solver())
+                for one, half, world in zip(
+                    (first, second), halves.discovery, halves.world, strict=True
+                )
+            ]
+            self.firing_precision_ = self._compare(halfway, halves)
+            weights = train_detectors(self.members_, rows, halves.whole_world, **self._solver())
+            weights[:, -1] -= member_thresholds(halfway, (first, second), halves)
+            self.classifiers_ = rows.unscale(weights)
+        else:
+            warnings.warn(
+                "No cluster survived: fire less strictly (`min_firing`, `firing_threshold`), or "
+                f"give more samples. Received: n_samples={len(rows)}",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        self.labels_ = best_cluster(self.classifiers_, rows.table, self.decision_threshold)
+
+    def _compare(self, halfway: list[np.ndarray], halves: Halves) -> float:
+        """Gives how far classifiers of the two halves agree on samples that neither has seen."""
+        if len(halves.validation) < 10 * self.num_members:
+            return float("nan")
+        return reproducibility(halfway[0], halfway[1], halves.validation, self.num_members)
+
+    def _solver(self) -> dict[str, Any]:
+        return {"C": self.C, "cache_bytes": self.cache_bytes, "seed": self.random_state}
+
+    # --- input ---
+
+    def _check_parameters(self) -> None:
+        counts = {
+            name: getattr(self, name)
+            for name in (
+                "samples_per_cluster",
+                "min_size",
+                "max_size",
+                "num_iterations",
+                "num_candidates",
+                "min_firing",
+                "num_members",
+            )
+        }
+        low = {name: value for name, value in counts.items() if value < 1}
+        if low:
+            raise ValueError(f"These must be at least 1. Received: {low}")
+        if self.max_size < self.min_size or self.num_candidates < self.num_members:
+            raise ValueError(
+                "`max_size` must be at least `min_size` and `num_candidates` at least "
+                f"`num_members`. Received: {counts}"
+            )
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(
+                f"`validation_share` must be in [0, 1). Received: {self.validation_share}"
+            )
+
+    def _check_table(self, X: Any, *, reset: bool = True) -> Any:
+        """Gives an array, or the table itself where it is one that is read in parts."""
+        if isinstance(X, ShardedArray):
+            self._check_num_features(X.shape[1], reset)
+            return X
+        return validate_data(
+            self, X, reset=reset, dtype=[np.float32, np.float64], ensure_min_samples=2 - (not reset)
+        )
+
+    def _check_num_features(self, num_features: int, reset: bool) -> None:
+        if reset:
+            self.n_features_in_ = num_features
+        elif num_features != self.n_features_in_:
+            raise ValueError(
+                f"X has {num_features} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input."
+            )
+
+
+def _check_groups(groups: Any, num_samples: int) -> np.ndarray:
+    named = np.asarray(groups)
+    if named.shape != (num_samples,):
+        raise ValueError(
+            f"`groups` must be [{num_samples}], one a sample. Received: {list(named.shape)}"
+        )
+    return named
+
+
+def _check_world(table: Any, world: Any) -> None:
+    if len(world.shape) != 2 or world.shape[1] != table.shape[1]:
+        raise ValueError(
+            f"`natural_world` must have the {table.shape[1]} features of `X`. "
+            f"Received: shape {tuple(world.shape)}"
+        )
+    same = len(world) == len(table)
+    if same and np.array_equal(np.asarray(world[:256]), np.asarray(table[:256])):
+        raise ValueError(
+            "`natural_world` must hold other samples than `X`, or every cluster stands against "
+            "itself; leave it out to have half of `X` take its part. Received: the same"
+        )

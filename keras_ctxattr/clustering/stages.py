@@ -1,0 +1,182 @@
+"""The stages of discriminative clustering, on halves that take turns."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from keras_ctxattr.clustering.detectors import fire, train_detectors
+from keras_ctxattr.clustering.members import Members, flatten, split_in_halves
+from keras_ctxattr.clustering.merging import merge_clusters
+from keras_ctxattr.clustering.rows import Rows
+from keras_ctxattr.clustering.svm import fit_linear_svms
+from keras_ctxattr.clustering.svm.solver import decide
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Halves:
+    """What is learnt from, divided in two.
+
+    Attributes:
+        discovery: the halves of the discovery samples.
+        world: the halves of the natural world.
+        validation: samples that nothing is learnt from.
+    """
+
+    discovery: list[Rows]
+    world: list[Rows]
+    validation: Rows
+
+    @property
+    def whole_world(self) -> Rows:
+        """Both halves of the natural world."""
+        numbers = np.sort(np.concatenate([half.numbers for half in self.world]))
+        return dataclasses.replace(self.world[0], numbers=numbers)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Firing:
+    """What the classifiers of one half fire on in the other.
+
+    Attributes:
+        kept: int64 `[kept]`: numbers of the clusters that fire often enough.
+        members: for each of those, the places it fires on most in the other half.
+        scores: float32 `[kept]`: mean of the highest scores there.
+    """
+
+    kept: np.ndarray
+    members: Members
+    scores: np.ndarray
+
+
+def divide(
+    rows: Rows,
+    natural_world: Any,
+    groups: np.ndarray,
+    validation_share: float,
+    generator: np.random.Generator,
+) -> Halves:
+    """Divides samples at random; those of one group stay together.
+
+    Args:
+        rows: the discovery samples.
+        natural_world: float `[m, num_features]`, or None: half of `rows` takes its part.
+        groups: int `[rows]`: the group of each discovery sample.
+        validation_share: share of the groups that is set aside.
+        generator: where the draws come from.
+
+    Raises:
+        ValueError: if a part would be empty.
+    """
+    order = generator.permutation(np.unique(groups))
+    is_held = np.isin(groups, order[: round(validation_share * len(order))])
+    learnt = np.flatnonzero(~is_held)
+    if natural_world is None:
+        ours, theirs = split_in_halves(groups[learnt], generator)
+        world, world_groups = rows.select(learnt[theirs]), groups[learnt[theirs]]
+        learnt = learnt[ours]
+    else:
+        world_groups = np.arange(len(natural_world))
+        world = dataclasses.replace(rows, table=natural_world, numbers=world_groups)
+    parts = [rows.select(learnt[half]) for half in split_in_halves(groups[learnt], generator)]
+    worlds = [world.select(half) for half in split_in_halves(world_groups, generator)]
+    if not all(len(part) for part in (*parts, *worlds)):
+        raise ValueError(
+            "There must be enough samples (and groups) for two halves of the discovery set and two "
+            f"of the natural world: add some. Received: n_samples={len(rows)}"
+        )
+    validation = rows.select(np.flatnonzero(is_held))
+    return Halves(discovery=parts, world=worlds, validation=validation)
+
+
+def fire_across(
+    members: Members,
+    halves: Halves,
+    side: int,
+    *,
+    num_candidates: int,
+    min_firing: int,
+    num_members: int,
+    threshold: float,
+    solver: dict[str, Any],
+) -> Firing:
+    """Trains classifiers on the members in one half and fires them on the other.
+
+    Args:
+        members: places in the half `side`.
+        halves: the samples.
+        side: 0 or 1.
+        num_candidates: highest scores that are looked at.
+        min_firing: how many of them must exceed the threshold for a cluster to be kept.
+        num_members: how many of them become members.
+        threshold: score above which a classifier fires.
+        solver: arguments of `fit_linear_svms`.
+
+    Reference:
+        Singh, Gupta, Efros 2012, section 3, and its released code.
+    """
+    if not members:
+        return Firing(kept=np.zeros(0, np.int64), members=[], scores=np.zeros(0, np.float32))
+    weights = train_detectors(members, halves.discovery[side], halves.world[side], **solver)
+    places, scores = fire(weights, halves.discovery[1 - side], num_candidates)
+    fires = scores > threshold
+    kept = np.flatnonzero(fires.sum(axis=0) >= min_firing)
+    best, best_fires = places[:num_members], fires[:num_members]
+    return Firing(
+        kept=kept,
+        members=[best[best_fires[:, number], number] for number in kept],
+        scores=scores[:num_members, kept].mean(axis=0),
+    )
+
+
+def member_thresholds(
+    halfway: list[np.ndarray], members: tuple[Members, Members], halves: Halves
+) -> np.ndarray:
+    """Gives the score that each cluster's members reach where they were not trained on.
+
+    Args:
+        halfway: the classifiers trained on each half, float32 `[num_clusters, num_features + 1]`.
+        members: places of each cluster's members in each half.
+        halves: the samples.
+
+    Returns:
+        float32 `[num_clusters]`: the lowest score in each half by the other's classifier, averaged.
+    """
+    lowest = []
+    for side in (0, 1):
+        rows, ids = flatten(members[1 - side])
+        vectors = halves.discovery[1 - side][rows]
+        weights = halfway[side][ids]
+        scores = np.einsum("nd,nd->n", vectors, weights[:, :-1]) + weights[:, -1]
+        least = np.full(len(halfway[side]), np.inf, np.float32)
+        np.minimum.at(least, ids, scores)
+        lowest.append(least)
+    return (lowest[0] + lowest[1]) / 2
+
+
+def merge_members(
+    members: Members, half: Rows, threshold: float, solver: dict[str, Any]
+) -> Members:
+    """Merges clusters that fire on each other's members, by classifiers of each against the others.
+
+    A member that two clusters share speaks against neither.
+
+    Args:
+        members: places in `half`.
+        half: the samples.
+        threshold: overlap in [0, 1] above which two clusters are merged.
+        solver: arguments of `fit_linear_svms`.
+
+    Reference:
+        Huang, Loy, Tang 2016, section 3.1.
+    """
+
+    def score_members(clusters: Members) -> np.ndarray:
+        rows, ids = flatten(clusters)
+        unique, places = np.unique(rows, return_inverse=True)
+        vectors = half[unique]
+        pairs = np.stack([places, ids], axis=1)
+        svms = fit_linear_svms(vectors[places], ids, vectors, excluded=pairs, **solver)
+        return decide(svms.weights, vectors)[places]
+
+    return merge_clusters(members, score_members, threshold)
