@@ -55,6 +55,7 @@ class Quickstart:
     Attributes:
         num_training: photographs trained on.
         num_held_out: photographs held out.
+        held_out: their keys.
         accuracy: share of held-out pairs whose position was told right; chance is 0.125.
         seconds: time spent training.
         module: folder of the reusable SavedModel.
@@ -63,6 +64,7 @@ class Quickstart:
 
     num_training: int
     num_held_out: int
+    held_out: tuple[str, ...]
     accuracy: float
     seconds: float
     module: Path
@@ -89,7 +91,7 @@ def _existing(scenes: Sequence[tuple[str, str]]) -> list[Path]:
     return paths
 
 
-def recipe() -> ContextRecipe:
+def quickstart_recipe() -> ContextRecipe:
     """Gives the recipe: `small_photos` with smaller batches, for more steps in the few minutes."""
     grids = GridConfig(images_per_batch=7, patches_per_batch=256, pairs_per_batch=1200)
     return ContextRecipe(grids=grids, evaluate_every=50, checkpoint_minutes=1.0)
@@ -101,6 +103,7 @@ def run_quickstart(
     *,
     minutes: float = 3.5,
     seed: int = 0,
+    recipe: ContextRecipe | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Quickstart:
     """Learns, scores, draws and exports; the same call again goes on where it stopped.
@@ -109,7 +112,8 @@ def run_quickstart(
         photos: sources of photographs; the bundled scenes if empty.
         folder: where the run, the module and the picture go.
         minutes: training time.
-        seed: seed of weights and draws.
+        seed: seed of weights and draws, 0 to 2**31 - 1.
+        recipe: network, sampling and optimiser; `quickstart_recipe()` if None.
         progress: called with (files looked at, files in all or None).
 
     Raises:
@@ -121,7 +125,7 @@ def run_quickstart(
     summary = train_context(
         photos or training,
         run_folder,
-        recipe(),
+        recipe or quickstart_recipe(),
         minutes=minutes,
         seed=seed,
         held_out_images=() if photos else held_out,
@@ -129,10 +133,12 @@ def run_quickstart(
     )
     predictor = load_predictor(run_folder)
     export_run(run_folder, module, overwrite=True)
-    write_png(picture, _neighbours_picture(predictor, split_run(Run.read(run_folder)), seed))
+    images = split_run(Run.read(run_folder))
+    write_png(picture, _neighbours_picture(predictor, images, seed))
     return Quickstart(
         num_training=summary["num_training_images"],
         num_held_out=summary["num_held_out_images"],
+        held_out=tuple(images[1].keys),
         accuracy=summary["accuracy"],
         seconds=summary["seconds"],
         module=module,

@@ -1,15 +1,22 @@
+import importlib
 import json
 import os
 import subprocess
 import sys
+import warnings
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from keras_ctxattr import cli
+from keras_ctxattr.context.training import split_run
+from keras_ctxattr.runs import Run, RunWarning
+from tests.context.test_training import TINY
 from tests.data.encoding import encode, make_pixels, write_images
 
 runner = CliRunner()
+app = importlib.import_module("keras_ctxattr.cli.app")  # the package's `app` is Typer's
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +56,28 @@ def test_check_as_json_counts_and_explains(photos, monkeypatch, capfd) -> None:
     reasons = {row["key"]: row["reason"] for row in report["skipped"]}
     assert reasons["copy.png"] == "duplicate of a.png"
     assert reasons["small[b].png"] == "too small: 50x50 (height x width)"
-    assert set(reasons) == {"copy.png", "small[b].png", "cut.jpg"}
-    assert report["pass_seconds"] > 0
+    assert reasons["notes.txt"] == "not an image"
+    assert set(reasons) == {"copy.png", "small[b].png", "cut.jpg", "notes.txt"}
+    assert report["pass_seconds"] > 0 and report["scan_seconds"] > 0
+    assert report["pass_steps"] == 1 and report["cache_bytes"] == 0
+
+
+def test_check_counts_what_it_put_into_the_cache(tmp_path, monkeypatch, capfd) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.tif").write_bytes(encode(make_pixels(300, 400), "TIFF"))
+    _, out, _ = run_main(monkeypatch, capfd, "check", tmp_path / "photos", "--json")
+    converted = list((tmp_path / "ctxattr").rglob("*.png"))
+    assert json.loads(out)["cache_bytes"] == converted[0].stat().st_size > 0
+
+
+def test_check_says_what_a_training_takes_on_the_disk() -> None:
+    from keras_ctxattr.cli.check import RUN_BYTES
+    from keras_ctxattr.context.recipe import ContextRecipe, build_predictor
+
+    model = build_predictor(ContextRecipe())
+    num_values = sum(int(np.prod(variable.shape)) for variable in model.variables)
+    # Weights and momentum in float32; three checkpoints and the model.
+    assert pytest.approx(4 * 2 * 4 * num_values, rel=0.01) == RUN_BYTES
 
 
 def test_check_shows_a_table_with_every_skip(photos, monkeypatch, capfd) -> None:
@@ -58,6 +85,14 @@ def test_check_shows_a_table_with_every_skip(photos, monkeypatch, capfd) -> None
     assert code == 0
     for text in ("png: 2", "duplicate of a.png", "small[b].png", "too small: 50x50", "notes.txt"):
         assert text in out
+    for text in ("disk, cache", "disk, a training", "scan", "1 training steps"):
+        assert text in out
+
+
+def test_check_says_how_to_list_what_is_no_image(photos, monkeypatch, capfd) -> None:
+    _, out, _ = run_main(monkeypatch, capfd, "check", photos)
+    assert "notes.txt" not in out
+    assert "... and 1 that are no images: --list-skipped shows all" in out
 
 
 def test_long_lists_are_cut_unless_asked_for(tmp_path, monkeypatch, capfd) -> None:
@@ -77,6 +112,104 @@ def test_all_too_small_is_told_not_failed(tmp_path, monkeypatch, capfd) -> None:
     code, out, _ = run_main(monkeypatch, capfd, "check", tmp_path / "photos")
     assert code == 0
     assert "too small: 1" in out
+
+
+@pytest.fixture
+def tiny_recipe(monkeypatch) -> None:
+    from keras_ctxattr import quickstart
+
+    monkeypatch.setattr(quickstart, "quickstart_recipe", lambda: TINY)
+
+
+@pytest.fixture(scope="module")
+def more_photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("more photos")
+    write_images(folder, [f"{number}.png" for number in range(7)], height=300, width=400)
+    return folder
+
+
+@pytest.mark.slow
+def test_quickstart_learns_from_photographs_and_export_repeats_its_module(
+    more_photos, tmp_path, monkeypatch, capfd, tiny_recipe
+) -> None:
+    out = tmp_path / "q1"
+    # A wrong folder used to occupy the output for the right one.
+    code, _, error = run_main(monkeypatch, capfd, "quickstart", tmp_path / "none", "--out", out)
+    assert code == cli.ERROR_CODE and "must exist" in error and not out.exists()
+    code, told, error = run_main(
+        monkeypatch, capfd, "quickstart", more_photos, "--out", out, "--minutes", 0.02
+    )
+    assert code == 0, error
+    assert "photographs to learn from" in error
+    lines = told.splitlines()
+    held_out = list(split_run(Run.read(out / "run"))[1].keys)
+    assert lines[0].startswith("Held out, never learnt from: ")
+    assert all(key in lines[0] for key in held_out[:3])
+    assert "Demonstration" not in told
+    assert lines[-1].startswith(
+        f"Go on     python -m training.pretrain_context --images '{more_photos}'"
+    )
+    assert (out / "neighbours.png").stat().st_size > 0
+    described = json.loads((out / "module" / "module.json").read_text())
+    accuracy = Run.read(out / "run").summary["accuracy"]
+    assert described["metrics"]["held_out_accuracy"] == accuracy
+    module = tmp_path / "module"
+    code, told, error = run_main(monkeypatch, capfd, "export", out / "run", "--out", module)
+    assert code == 0 and str(module) in told, error
+    again = json.loads((module / "module.json").read_text())
+    assert again["metrics"] == described["metrics"]
+
+
+@pytest.mark.slow
+def test_quickstart_without_photographs_says_that_it_is_a_demonstration(
+    tmp_path, monkeypatch, capfd, tiny_recipe
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, told, error = run_main(monkeypatch, capfd, "quickstart", "--minutes", 0.02)
+    assert code == 0, error
+    lines = told.splitlines()
+    assert lines[0] == (
+        "Demonstration on 11 bundled scenes, not evidence. Held out: coffee.png, china.jpg."
+    )
+    assert lines[-1] == "Go on     ctxattr quickstart YOUR_PHOTOS --out mine"
+    assert (tmp_path / "quickstart" / "module" / "saved_model.pb").exists()
+
+
+def test_long_list_of_held_out_photographs_is_cut() -> None:
+    from keras_ctxattr.cli.learn import _name_some
+
+    assert _name_some(["a", "b", "c"]) == "a, b, c"
+    assert _name_some(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+
+
+def test_scan_bar_goes_when_the_scan_is_complete(monkeypatch) -> None:
+    """Training follows in the same call, with a line of its own."""
+    events: list[object] = []
+
+    class Bar:
+        def update(self, task: int, **values: object) -> None:
+            events.append((values["completed"], values["total"]))
+
+        def stop(self) -> None:
+            events.append("gone")
+
+    monkeypatch.setattr(app, "_start_bar", lambda: (Bar(), 0))
+    with pytest.raises(ValueError), app.scan_progress() as progress:
+        for done, total in ((1000, None), (16, 20), (20, 20), (5, 9)):
+            progress(done, total)
+        raise ValueError
+    assert events == [(1000, None), (16, 20), (20, 20), "gone", (5, 9), "gone"]
+
+
+def test_warning_about_a_run_is_one_line(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", app._FORMAT_WARNING)
+    app.print_warnings_in_a_line()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        # pytest records warnings instead of showing them.
+        text = warnings.formatwarning(RunWarning("a file is damaged"), RunWarning, "x.py", 7)
+    assert text == "warning: a file is damaged\n"
+    assert "x.py:7" in warnings.formatwarning("other", UserWarning, "x.py", 7)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty", "tfds:no_such_data_set"])

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_ctxattr.runs import DiskFullError, MetricsTable, Run, RunError, writing
+from keras_ctxattr.runs import DiskFullError, MetricsTable, Run, RunError, RunWarning, writing
 from keras_ctxattr.runs import write_atomically as atomically
 
 CONFIG = {"seed": 1, "steps": 100, "images": ["a", "b"]}
@@ -166,6 +166,109 @@ def test_versions_are_recorded_and_a_resume_under_others_is_noted(tmp_path):
     assert len(resumed) == 1 and resumed[0]["keras"] != "3.0"
 
 
+# ---- a start that fails --------------------------------------------------------------------------
+
+
+def fail_in(folder, error=ValueError, before=lambda run: None):
+    with pytest.raises(error), open_run(folder) as run:
+        before(run)
+        raise error
+
+
+def write_scan(run):
+    with run.writing("images.sqlite") as partial:
+        partial.write_text("a scan")
+    with run.writing("pictures/first.png") as partial:
+        partial.write_text("a picture")
+    (run.logs / "train").mkdir(parents=True)
+    run.metrics.append({"step": 0, "loss": 2.0})
+
+
+@pytest.mark.parametrize("before", [lambda run: None, write_scan])
+def test_start_that_failed_before_training_leaves_no_trace(tmp_path, before):
+    """A typing error in the first command made the folder refuse the corrected one."""
+    fail_in(tmp_path / "new" / "run", before=before)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "empty").mkdir()
+    fail_in(tmp_path / "empty", before=before)
+    assert not list((tmp_path / "empty").iterdir())
+    open_run(tmp_path / "empty", CONFIG | {"seed": 9}).close()
+
+
+def test_failed_start_removes_nothing_that_it_did_not_write(tmp_path):
+    fail_in(tmp_path / "a", before=lambda run: (run.path / "mine.txt").write_text("words"))
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_folder_that_held_a_run_stays_as_it_was_when_a_later_start_fails(tmp_path, error):
+    open_run(tmp_path / "run").close()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.json")}
+    fail_in(tmp_path / "run", error, before=write_scan)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.json")} == before
+    assert (tmp_path / "run" / "images.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    "begin", [lambda run: run.commit(), lambda run: run.save_checkpoint(fake_model(1.0), 1)]
+)
+def test_error_in_training_keeps_the_folder(tmp_path, begin):
+    fail_in(tmp_path / "run", before=begin)
+    assert Run.read(tmp_path / "run").config == CONFIG
+
+
+def test_interrupt_keeps_a_scan_but_not_a_bare_configuration(tmp_path):
+    fail_in(tmp_path / "bare", KeyboardInterrupt)
+    assert not (tmp_path / "bare").exists()
+    fail_in(tmp_path / "scanned", KeyboardInterrupt, before=write_scan)
+    with open_run(tmp_path / "scanned") as run:
+        assert (run.path / "images.sqlite").read_text() == "a scan"
+
+
+# ---- damaged files -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"made_with": {}}', '{"made_with', ""])
+def test_damaged_versions_are_one_line_that_says_what_to_do(tmp_path, content):
+    open_run(tmp_path / "run").close()
+    (tmp_path / "run" / "versions.json").write_text(content)
+    with pytest.raises(RunError, match=r"versions\.json is damaged: delete it") as caught:
+        open_run(tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "run" / "versions.json").unlink()
+    open_run(tmp_path / "run").close()
+
+
+@pytest.mark.parametrize("content", ['{"accuracy": 0.2', "", "[1]"])
+def test_damaged_summary_is_one_line_that_says_what_to_do(tmp_path, content):
+    with open_run(tmp_path / "run") as run:
+        run.finish({"accuracy": 0.25})
+    (tmp_path / "run" / "summary.json").write_text(content)
+    with pytest.raises(RunError, match=r"summary\.json is damaged: delete it") as caught:
+        _ = Run.read(tmp_path / "run").summary
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "finding"),
+    [
+        ("loss,accuracy\n1,2\n", "no column `step`"),
+        ("step,loss\n1,0.5\n2,often\n", "'often' in line 3 is no number"),
+        ("step,loss\n,0.5\n", "no `step` in line 2"),
+        ("these are words\nnot rows\n", "no column `step`"),
+    ],
+)
+def test_damaged_metrics_are_one_line_that_says_what_to_do(tmp_path, content, finding):
+    with open_run(tmp_path / "run") as run:
+        run.metrics.path.write_text(content)
+        for use in (run.metrics.rows, lambda: run.restore(fake_model(1.0))):
+            with pytest.raises(RunError) as caught:
+                use()
+            message = str(caught.value)
+            assert finding in message and "delete it" in message and "\n" not in message
+        assert run.metrics.path.read_text() == content
+
+
 # ---- whole files or none -------------------------------------------------------------------------
 
 
@@ -289,7 +392,7 @@ def test_last_checkpoints_are_kept_and_carry_their_state(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "one bit"])
-def test_damaged_checkpoint_falls_back_to_the_previous_and_is_removed(tmp_path, damage):
+def test_damaged_checkpoint_falls_back_to_the_previous_with_a_warning(tmp_path, damage):
     with open_run(tmp_path / "run") as run:
         for step in (1, 2):
             path = run.save_checkpoint(fake_model(np.full(1000, step)), step)
@@ -298,8 +401,22 @@ def test_damaged_checkpoint_falls_back_to_the_previous_and_is_removed(tmp_path, 
         cut = {"truncated": len(content) // 2, "empty": 0, "one bit": len(content)}[damage]
         path.write_bytes(content[:cut])
         model = fake_model(np.zeros(1000, np.int64))
-        assert run.restore(model).step == 1 and model.variables[0].value[0] == 1
+        with pytest.warns(RunWarning, match="No checkpoint after step 1 .* goes on from there"):
+            assert run.restore(model).step == 1 and model.variables[0].value[0] == 1
         assert not path.exists()
+
+
+def test_training_that_starts_over_says_so_and_keeps_the_damaged_checkpoints(tmp_path):
+    """They were deleted without a word, and training began at step 0."""
+    with open_run(tmp_path / "run") as run:
+        for step in (1, 2):
+            run.save_checkpoint(fake_model(np.full(1000, step)), step).write_bytes(b"PK damaged")
+        with pytest.warns(RunWarning, match=r"No checkpoint in .* is whole: training starts over"):
+            assert run.restore(fake_model(np.zeros(1000))) is None
+        kept = sorted(path.name for path in run.checkpoints.iterdir())
+        assert kept == ["step-00000001.npz.damaged", "step-00000002.npz.damaged"]
+        run.save_checkpoint(fake_model(np.full(1000, 1.0)), 1)
+        assert run.restore(fake_model(np.zeros(1000))).step == 1
 
 
 def test_no_single_changed_byte_goes_unnoticed(tmp_path):

@@ -16,6 +16,7 @@ value that the dataclass refuses, is an error: one line, exit status 2.
 import argparse
 import dataclasses
 import inspect
+import math
 import re
 import shlex
 import sys
@@ -25,9 +26,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-_CONVERTERS: dict[Any, Callable[[str], Any]] = {str: str, int: int, float: float, Path: Path}
+from keras_ctxattr.cli.app import load_tensorflow, print_warnings_in_a_line
+
 _ERROR_STATUS = 2
 Config = TypeVar("Config")
+
+
+def _finite_float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"must be a finite number. Received: {text}")
+    return number
+
+
+_CONVERTERS: dict[Any, Callable[[str], Any]] = {
+    str: str,
+    int: int,
+    float: _finite_float,
+    Path: Path,
+}
 
 
 def parse_flags(
@@ -86,10 +103,15 @@ def format_flags(config: Any) -> str:
 def run_script(main: Callable[[Any], Any], config: Any) -> None:
     """Calls `main(config)`; an error that the user can mend becomes one line and status 2.
 
+    TensorFlow, if it is not loaded yet, is loaded without what it prints at start-up. (A script
+    that imports it by itself calls `keras_ctxattr.cli.app.load_tensorflow` before.)
+
     Raises:
         SystemExit: with status 2 after such an error, 130 if the user interrupted.
     """
+    print_warnings_in_a_line()
     try:
+        load_tensorflow()
         main(config)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)

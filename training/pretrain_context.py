@@ -12,6 +12,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from keras_ctxattr.cli.app import scan_progress
 from training.configs import load_recipe_module
 from training.flags import parse_flags, run_script
 
@@ -26,7 +27,7 @@ class Config:
         recipe: a file in training/configs/.
         minutes: training time over all resumes; 15 if neither minutes nor steps are given.
         steps: number of training steps instead.
-        seed: seed of weights and draws.
+        seed: seed of weights and draws, 0 to 2**31 - 1.
         held_out: share of the images that is never trained on.
         jitter: overrides the recipe, for ablations: largest shift of a patch in pixels.
         gap: overrides the recipe, for ablations: pixels between patches.
@@ -57,15 +58,17 @@ def main(config: Config) -> dict[str, float]:
         grids=dataclasses.replace(recipe.grids, **geometry),
         colour=config.colour or recipe.colour,
     )
-    return train_context(
-        config.images,
-        config.run,
-        recipe,
-        steps=config.steps,
-        minutes=config.minutes,
-        seed=config.seed,
-        held_out=config.held_out,
-    )
+    with scan_progress() as progress:
+        return train_context(
+            config.images,
+            config.run,
+            recipe,
+            steps=config.steps,
+            minutes=config.minutes,
+            seed=config.seed,
+            held_out=config.held_out,
+            progress=progress,
+        )
 
 
 def _report(config: Config) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from keras_ctxattr.cli import check, learn  # noqa: F401 - each adds its commands to `app`
-from keras_ctxattr.cli.app import app
+from keras_ctxattr.cli.app import app, print_warnings_in_a_line
 
 ERROR_CODE = 2
 INTERRUPTED_CODE = 130
@@ -21,6 +21,7 @@ INTERRUPTED_CODE = 130
 def main() -> None:
     """Runs `ctxattr`; what a user can mend ends in one line on stderr and exit code 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is first imported
+    print_warnings_in_a_line()
     try:
         sys.exit(app(standalone_mode=False))
     except typer.Abort:

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_ctxattr.cli.app import Photos, app, load_tensorflow, scan_with_progress
+from keras_ctxattr.cli.app import Photos, app, load_tensorflow, printable, scan_progress
 
 if TYPE_CHECKING:
     from keras_ctxattr.data.manifest import Manifest
 
 MAX_LISTED = 20  # skipped files shown on the screen unless all are asked for
 TIMED_IMAGES = 48  # images decoded to estimate how long one pass takes
+# Of the default recipe: three checkpoints (two remain while the next is written) and the model,
+# each with every weight and its momentum in float32. A test compares it with a real one.
+RUN_BYTES = 4 * 8 * 9_270_000
 
 
 @app.command()
@@ -26,29 +29,49 @@ def check(
 ) -> None:
     """Look through photographs: formats, sizes, what cannot be used and why, time and disk."""
     load_tensorflow()
-    manifest = scan_with_progress(photos).mark_too_small()
-    report = {**manifest.summary(), **_estimate(manifest)}
+    from keras_ctxattr.data.grids import GridConfig
+    from keras_ctxattr.data.manifest import scan_images
+
+    start = time.monotonic()
+    with scan_progress() as progress:
+        manifest = scan_images(photos, progress=progress).mark_too_small()
+    report: dict[str, object] = {
+        **manifest.summary(),
+        "scan_seconds": round(time.monotonic() - start, 2),
+        "pass_seconds": _estimate_pass(manifest.usable()),
+        "pass_steps": -(-len(manifest.usable()) // GridConfig().images_per_batch),
+        "cache_bytes": _count_cached_bytes(manifest),
+        "run_bytes": RUN_BYTES,
+    }
     skipped = [
         (str(key), str(reason))
         for key, reason in zip(manifest.keys, manifest.skips, strict=True)
-        if reason and (list_skipped or reason != "not an image")
+        if reason
     ]
     if as_json:
-        listed = [{"key": _printable(key), "reason": _printable(text)} for key, text in skipped]
+        listed = [{"key": printable(key), "reason": printable(text)} for key, text in skipped]
         print(json.dumps({**report, "skipped": listed}, indent=2))
     else:
         _print_report(report, skipped, list_skipped)
 
 
-def _estimate(manifest: "Manifest") -> dict[str, object]:
-    """Times the decoding of some usable images and estimates one pass over all of them."""
+def _count_cached_bytes(manifest: "Manifest") -> int:
+    """Adds up what was unpacked or converted into the cache for this collection."""
+    from keras_ctxattr.data.manifest.cache import default_cache_dir
+
+    cache = str(default_cache_dir()) + os.sep
+    sizes = dict(zip(manifest.paths, manifest.totals, strict=True))
+    return sum(int(size) for path, size in sizes.items() if path.startswith(cache))
+
+
+def _estimate_pass(rows: "Manifest") -> float:
+    """Times the decoding of some images and estimates the seconds of one pass over all of them."""
     import numpy as np
 
     from keras_ctxattr.data.images import load_images
 
-    rows = manifest.usable()
     if not len(rows):
-        return {"pass_seconds": 0.0}
+        return 0.0
     chosen = np.unique(np.linspace(0, len(rows) - 1, TIMED_IMAGES).astype(int))
     sample = rows.select(chosen)
     repeated = load_images(sample, num_parallel_calls=os.cpu_count()).repeat(2)
@@ -59,7 +82,7 @@ def _estimate(manifest: "Manifest") -> dict[str, object]:
     seconds = time.monotonic() - start
     areas = rows.heights.astype(np.int64) * rows.widths
     share = areas[chosen].sum() / areas.sum()
-    return {"pass_seconds": round(float(seconds / share), 2)}
+    return round(float(seconds / share), 2)
 
 
 def _print_report(
@@ -74,15 +97,18 @@ def _print_report(
     for name, value in _describe(report):
         table.add_row(name, escape(value))
     console.print(table)
-    if not skipped:
-        return
-    shown = skipped if list_all else skipped[:MAX_LISTED]
-    listing = Table("file", "why it is skipped", title="Skipped")
-    for key, reason in shown:
-        listing.add_row(escape(_printable(key)), escape(_printable(reason)))
-    console.print(listing)
+    told = [entry for entry in skipped if list_all or entry[1] != "not an image"]
+    shown = told if list_all else told[:MAX_LISTED]
+    if shown:
+        listing = Table("file", "why it is skipped", title="Skipped")
+        for key, reason in shown:
+            listing.add_row(escape(printable(key)), escape(printable(reason)))
+        console.print(listing)
     if len(shown) < len(skipped):
-        console.print(f"... and {len(skipped) - len(shown)} more: --list-skipped shows all")
+        others = len(skipped) - len(told)
+        more = [f"{len(told) - len(shown)} more"] * (len(shown) < len(told))
+        more += [f"{others} that are no images"] * bool(others)
+        console.print(f"... and {' and '.join(more)}: --list-skipped shows all")
 
 
 def _describe(report: dict[str, object]) -> list[tuple[str, str]]:
@@ -100,14 +126,17 @@ def _describe(report: dict[str, object]) -> list[tuple[str, str]]:
         ("widths, pixels", join("widths")),
         ("EXIF orientations", join("orientations")),
         ("skipped", join("skips")),
-        ("disk", f"{report['num_bytes'] / 2**20:.1f} MiB of usable images"),  # type: ignore[operator]
-        ("one pass", f"about {report['pass_seconds']:.1f} s to read and decode on this machine"),
+        ("disk", f"{_mebibytes(report['num_bytes'])} of usable images"),
+        ("disk, cache", f"{_mebibytes(report['cache_bytes'])} unpacked or converted"),
+        ("disk, a training", f"about {_mebibytes(report['run_bytes'])} of checkpoints and model"),
+        ("scan", f"{report['scan_seconds']:.1f} s, once for each run"),
+        (
+            "one pass",
+            f"about {report['pass_seconds']:.1f} s to read and decode on this machine; "
+            f"{report['pass_steps']} training steps",
+        ),
     ]
 
 
-def _printable(text: str) -> str:
-    """Gives a text on one line that any terminal can show: a file name may hold anything."""
-    shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown
-    )
+def _mebibytes(count: object) -> str:
+    return f"{int(count) / 2**20:.1f} MiB"  # type: ignore[call-overload]

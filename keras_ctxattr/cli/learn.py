@@ -1,11 +1,13 @@
 """`ctxattr quickstart` and `ctxattr export`: from photographs to a module, from a run to one."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from keras_ctxattr.cli.app import app, load_tensorflow
+from keras_ctxattr.cli.app import app, load_tensorflow, printable, scan_progress
 
 MAX_NAMED = 3  # held-out photographs named on the screen
 
@@ -37,8 +39,11 @@ def quickstart(
             f"Learning for {minutes:g} minutes from {len(TRAINING_SCENES)} pictures that ship "
             "inside scikit-image and scikit-learn."
         )
-    result = run_quickstart(photos or (), out, minutes=minutes, seed=seed)
-    if not photos:
+    with scan_progress() as progress:
+        result = run_quickstart(photos or (), out, minutes=minutes, seed=seed, progress=progress)
+    if photos:
+        print(f"Held out, never learnt from: {_name_some(result.held_out)}.")
+    else:
         names = ", ".join(name for _, name in HELD_OUT_SCENES)
         print(
             f"Demonstration on {result.num_training + result.num_held_out} bundled scenes, not "
@@ -50,7 +55,20 @@ def quickstart(
     )
     print(f"Look at   {result.picture}   (query | neighbours learnt | neighbours untrained)")
     print(f"Load      tf.saved_model.load({str(result.module)!r})(images)   # RGB in [0, 1]")
-    print("Go on     ctxattr quickstart YOUR_PHOTOS --out mine")
+    print(f"Go on     {_next_command(photos)}")
+
+
+def _name_some(names: Sequence[str]) -> str:
+    named = printable(", ".join(names[:MAX_NAMED]))
+    return f"{named} and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else named
+
+
+def _next_command(photos: Sequence[str] | None) -> str:
+    if not photos:
+        return "ctxattr quickstart YOUR_PHOTOS --out mine"
+    images = " ".join(f"--images {shlex.quote(source)}" for source in photos)
+    run = "--run runs/photos --minutes 60"
+    return f"python -m training.pretrain_context {images} {run}   # in a clone of the repository"
 
 
 @app.command()

@@ -35,7 +35,7 @@ class ContextPredictor(keras.Model):
 
     Call arguments:
         batch: dict as `keras_ctxattr.data.grid_batches` gives: `canvases`, `sizes`, `corners`,
-            `pairs`, and optionally `pair_mask` and `seed`.
+            `pairs`, and optionally `pair_mask`, `seed` and `redraws`.
         training: whether to downsample patches and to normalise by the batch.
 
     Returns:
@@ -107,6 +107,7 @@ class ContextPredictor(keras.Model):
             keras.metrics.Mean(name=name)
             for name in ("update_norm", "prediction_spread", "active_fraction")
         ]
+        self.redraws_metric = keras.metrics.Mean(name="redraws")
         # XLA compiles this model to slower code on a CPU (1.4-2.2 times, measured).
         self.supports_jit = bool(tf.config.list_physical_devices("GPU"))
         self.build()
@@ -116,7 +117,7 @@ class ContextPredictor(keras.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """Lists the metrics, which `fit` and `evaluate` reset."""
-        return [self.loss_metric, self.accuracy_metric, *self._watched]
+        return [self.loss_metric, self.accuracy_metric, *self._watched, self.redraws_metric]
 
     def build(self, input_shape: Any = None) -> None:
         """Builds all layers; patches have a fixed size, so no shape is needed."""
@@ -175,6 +176,8 @@ class ContextPredictor(keras.Model):
         norm = self._update_norm(gradients)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         self._watch(norm, logits, fused, _mask(batch))
+        if "redraws" in batch:
+            self.redraws_metric.update_state(ops.cast(batch["redraws"], "float32"))
         self._score(batch, logits, loss)
         return self.compute_metrics(None, None, None)
 
@@ -199,7 +202,11 @@ class ContextPredictor(keras.Model):
         self.accuracy_metric.update_state(ops.cast(hit, "float32"), sample_weight=mask)
 
     def _update_norm(self, gradients: Any) -> Any:
-        """Gives the norm of one step of plain gradient descent, which the released code watches."""
+        """Gives the norm of one step of plain gradient descent, which the released code watches.
+
+        Momentum and Adam make other updates of it. Their norm would tell no more: divided by a rate
+        that decays, that of a velocity grows in healthy training.
+        """
         scale = self.optimizer.scale_loss(tf.ones([]))
         norm = self.optimizer.learning_rate * tf.linalg.global_norm(gradients) / scale
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):

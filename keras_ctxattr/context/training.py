@@ -1,6 +1,8 @@
 """Context prediction from a collection of images to a trained model, in a run folder."""
 
 import dataclasses
+import math
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,24 @@ from keras_ctxattr.context.callbacks import (
     ProgressSchedule,
     TimeLimit,
 )
+from keras_ctxattr.context.images import collect_images, explained_changes, split_run
 from keras_ctxattr.context.predictor import ContextPredictor
 from keras_ctxattr.context.recipe import ContextRecipe, build_predictor, resolve_policy
+from keras_ctxattr.context.trained import KIND, export_run, load_predictor, recipe_of
 from keras_ctxattr.data.grids import GridConfig, grid_batches
-from keras_ctxattr.data.manifest import Manifest, scan_images
+from keras_ctxattr.data.manifest import Manifest
 from keras_ctxattr.data.manifest.scan import Progress
-from keras_ctxattr.export import export_module
 from keras_ctxattr.runs import Checkpoint, Run
 
-KIND = "context"
-IMAGES = "images.sqlite"
-HELD_OUT_IMAGES = "held_out.sqlite"  # only where held-out images were named
+__all__ = [
+    "evaluation_batches",
+    "export_run",
+    "load_predictor",
+    "recipe_of",
+    "split_run",
+    "train_context",
+]
+
 _HELD_OUT_SEED = 1_000_003  # held-out pairs are the same for every run and every evaluation
 _ENDLESS = 10**9
 
@@ -56,7 +65,7 @@ def train_context(
             however often it was interrupted.
         minutes: training time instead, over all resumes. 15 if neither is given.
         seed: seed of the weights and of every draw, 0 to 2**31 - 1.
-        held_out: share of the images that is never trained on.
+        held_out: share of the images that is never trained on, in (0, 1).
         held_out_images: sources of images to hold out instead; `images` are then all trained on.
         callbacks: further Keras callbacks, called first.
         progress: called with (files looked at, files in all or None) while images are scanned.
@@ -66,13 +75,14 @@ def train_context(
         `num_training_images`, `num_held_out_images`.
 
     Raises:
-        ValueError: if the budget or the collection is unusable.
+        ValueError: if a number or the collection is unusable. A new folder is then as it was.
         RunError: if the folder holds another run.
         TrainingCollapsed: if training failed for good.
     """
     recipe = recipe or ContextRecipe()
     recipe = dataclasses.replace(recipe, dtype_policy=resolve_policy(recipe.dtype_policy))
     steps, minutes = _check_budget(steps, minutes)
+    _check_numbers(seed, held_out)
     config = {
         "images": [str(source) for source in images],
         "recipe": dataclasses.asdict(recipe),
@@ -85,15 +95,13 @@ def train_context(
     with Run.open(folder, config, kind=KIND, extendable=("steps", "minutes")) as run:
         if run.finished:
             return run.summary
-        _collection(run, IMAGES, images, recipe.grids, progress)
-        if held_out_images:
-            _collection(run, HELD_OUT_IMAGES, held_out_images, recipe.grids, progress)
-        training, tested = split_run(run)
+        training, tested = collect_images(run, images, held_out_images, recipe.grids, progress)
         model = build_predictor(recipe, seed)
         held_out_batches = evaluation_batches(tested, recipe.grids, num_images=100)
         trainer = _Trainer(run, model, recipe, training, held_out_batches, steps, minutes, seed)
-        trainer.fit(callbacks)
-        summary = trainer.evaluate()
+        with explained_changes(run, training, tested):
+            trainer.fit(callbacks)
+            summary = trainer.evaluate()
         summary |= {"num_training_images": len(training), "num_held_out_images": len(tested)}
         with run.writing("model.keras") as partial:
             model.save(partial)
@@ -107,37 +115,21 @@ def _check_budget(steps: int | None, minutes: float | None) -> tuple[int | None,
         raise ValueError(
             f"Give `steps` or `minutes`, not both. Received: steps={steps}, minutes={minutes}"
         )
-    if (steps is not None and steps < 1) or (minutes is not None and not minutes > 0):
+    if (steps is not None and steps < 1) or (
+        minutes is not None and not (minutes > 0 and math.isfinite(minutes))
+    ):
         raise ValueError(
-            "`steps` must be at least 1 and `minutes` over 0. "
+            "`steps` must be at least 1 and `minutes` a finite number over 0. "
             f"Received: steps={steps}, minutes={minutes}"
         )
     return (steps, minutes) if steps or minutes else (None, 15.0)
 
 
-def _collection(
-    run: Run,
-    name: str,
-    images: Sequence[str | Path],
-    grids: GridConfig,
-    progress: Progress | None,
-) -> Manifest:
-    """Scans images, or reads what the first start of this run found."""
-    path = run.path / name
-    if path.exists():
-        return Manifest.load(path)
-    manifest = grids.mark_too_small(scan_images(images, progress=progress))
-    with run.writing(path.name) as partial:
-        manifest.save(partial)
-    return manifest
-
-
-def split_run(run: Run) -> tuple[Manifest, Manifest]:
-    """Gives (training, held-out) images of a run, usable ones only."""
-    manifest = Manifest.load(run.path / IMAGES).usable()
-    if run.config["held_out_images"]:
-        return manifest, Manifest.load(run.path / HELD_OUT_IMAGES).usable()
-    return manifest.split(run.config["held_out"])
+def _check_numbers(seed: int, held_out: float) -> None:
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"`seed` must be from 0 to 2**31 - 1. Received: seed={seed}")
+    if not 0 < held_out < 1:
+        raise ValueError(f"`held_out` must lie between 0 and 1. Received: held_out={held_out}")
 
 
 def evaluation_batches(
@@ -179,62 +171,6 @@ def _without_idle_patches(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return {**batch, "corners": batch["corners"][:num_used]}
 
 
-def load_predictor(folder: str | Path) -> ContextPredictor:
-    """Gives the trained model of a run: the finished one, or that of its last checkpoint.
-
-    Args:
-        folder: the run folder.
-
-    Raises:
-        RunError: if there is no such run.
-        ValueError: if it has no checkpoint yet.
-    """
-    run = Run.read(folder, kind=KIND)
-    path = run.path / "model.keras"
-    # A run that was given a larger budget has an old `model.keras` until it is finished again.
-    if run.finished:
-        return keras.saving.load_model(path)
-    checkpoint = run.latest_checkpoint()
-    if checkpoint is None:
-        raise ValueError(
-            f"{folder} has no checkpoint yet: train it for a few minutes first "
-            "(the same command goes on)."
-        )
-    model = build_predictor(recipe_of(run), run.config["seed"])
-    checkpoint.restore(model)
-    return model
-
-
-def export_run(
-    folder: str | Path, directory: str | Path, *, colour: str = "none", overwrite: bool = False
-) -> Path:
-    """Writes the features that a run learnt as a reusable SavedModel.
-
-    Args:
-        folder: the run folder, finished or not.
-        directory: where to write, see `keras_ctxattr.export.export_module`.
-        colour: `"none"` or `"project"`.
-        overwrite: whether to replace a module that is there.
-
-    Returns:
-        The folder of the module.
-    """
-    run = Run.read(folder, kind=KIND)
-    return export_module(
-        load_predictor(folder),
-        directory,
-        colour=colour,
-        metadata={"run": run.config, "summary": run.summary},
-        overwrite=overwrite,
-    )
-
-
-def recipe_of(run: Run) -> ContextRecipe:
-    """Gives the recipe that a run was started with."""
-    stored = dict(run.config["recipe"])
-    return ContextRecipe(**{**stored, "grids": GridConfig(**stored["grids"])})
-
-
 @dataclasses.dataclass
 class _Trainer:
     """One process's share of a run: from the last checkpoint to the end of the budget."""
@@ -259,6 +195,8 @@ class _Trainer:
         step = self.resumed.step if self.resumed else 0
         epoch_step = self.resumed.state["epoch_step"] if self.resumed else 0
         total = _ENDLESS if self.steps is None else self.steps
+        if self.resumed and step < total and not self.clock.reached:
+            print(f"Going on from step {step}.", file=sys.stderr, flush=True)
         for num_steps, num_epochs in _segments(step, epoch_step, self.recipe.evaluate_every, total):
             if self.clock.reached:
                 return
@@ -302,7 +240,8 @@ class _Trainer:
             ProgressLine(
                 self.clock,
                 num_steps=self.steps,
-                pairs_per_step=0.95 * self.recipe.grids.pairs_per_batch,
+                # The sum of the weights of this mean: the pairs that are no padding.
+                count_pairs=lambda: float(self.model.accuracy_metric.count),
                 resumed=resumed,
             ),
             Checkpointer(self.run, self.clock, every_minutes=minutes, resumed=resumed),

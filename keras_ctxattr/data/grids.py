@@ -130,7 +130,7 @@ def grid_batches(
         int32 `[patches, 3]` (image, row, column; before jitter), `pairs` int32 `[pairs, 3]`
         (first patch, second patch, position 0...7 of the second seen from the first, row-major,
         see `POSITIONS`), `pair_mask` bool `[pairs]`, `seed` int32 `[2]` for the draws on the
-        device, `redraws` int32 `[]`, how many draws of a scale were unlucky.
+        device, `redraws` int32 `[]`, how many draws of a scale were unlucky (training logs it).
 
     Raises:
         ValueError: if no image is usable.

@@ -15,7 +15,7 @@ leaves either the old file or the new one.
 
 from keras_ctxattr.runs.checkpoints import Checkpoint
 from keras_ctxattr.runs.folder import Run
-from keras_ctxattr.runs.identity import RunError
+from keras_ctxattr.runs.identity import RunError, RunWarning
 from keras_ctxattr.runs.table import MetricsTable
 from keras_ctxattr.runs.writing import DiskFullError, write_atomically, write_json
 
@@ -25,6 +25,7 @@ __all__ = [
     "MetricsTable",
     "Run",
     "RunError",
+    "RunWarning",
     "write_atomically",
     "write_json",
 ]

@@ -24,6 +24,18 @@ from keras_ctxattr.runs.writing import write_atomically
 
 _NAME = re.compile(r"step-(\d{8,})\.npz")
 _STATE_MEMBER = "state.json"
+DAMAGED_SUFFIX = ".damaged"
+# What zipfile raises depends on which byte is wrong.
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,24 +110,29 @@ def checkpoint_step(path: Path) -> int:
 
 def read_checkpoint(path: Path) -> Checkpoint | None:
     """The checkpoint in a file, or None where any byte of it is damaged or missing."""
+    if not is_whole_archive(path):
+        return None
     try:
         with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                return None
             header = json.loads(archive.read(_STATE_MEMBER))
         return Checkpoint(path=path, step=header["step"], state=header["state"])
-    # What zipfile raises depends on which byte is wrong.
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-    ):
+    except _DAMAGE:
         return None
+
+
+def is_whole_archive(path: Path) -> bool:
+    """Whether a ZIP file (a checkpoint, a `.keras` file) is there with all its bytes as written."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except _DAMAGE:
+        return False
+
+
+def set_aside(paths: Iterable[Path]) -> None:
+    """Renames damaged checkpoints: out of the way, and still there for who can mend them."""
+    for path in paths:
+        path.replace(path.with_name(path.name + DAMAGED_SUFFIX))
 
 
 def _variables_of(model: Any) -> dict[str, list[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,23 +10,29 @@ from types import TracebackType
 from typing import IO, Any
 
 from keras_ctxattr.runs.checkpoints import (
+    DAMAGED_SUFFIX,
     Checkpoint,
     checkpoint_paths,
     checkpoint_step,
     read_checkpoint,
     save_checkpoint,
+    set_aside,
 )
 from keras_ctxattr.runs.identity import (
     FORMAT,
+    LOCK_NAME,
     RunError,
+    RunWarning,
     check_empty,
     check_kind,
     check_same,
     lock_folder,
     read_config,
+    read_object,
     versions,
 )
 from keras_ctxattr.runs.table import MetricsTable
+from keras_ctxattr.runs.traces import Traces
 from keras_ctxattr.runs.writing import (
     json_types,
     remove_partials,
@@ -68,6 +74,7 @@ class Run(AbstractContextManager["Run"]):
         self.config = config
         self.metrics = MetricsTable(path / "metrics.csv")
         self._lock = lock
+        self._traces: Traces | None = None  # of a new run, until there is something to lose
 
     @classmethod
     def open(
@@ -80,7 +87,9 @@ class Run(AbstractContextManager["Run"]):
     ) -> Run:
         """Starts a run in a new or empty folder, or goes on with the same run.
 
-        The folder belongs to this process until `close`, or until it dies.
+        The folder belongs to this process until `close`, or until it dies. As a context manager, a
+        new run whose block fails before `commit` (the first checkpoint commits, too) is given up:
+        the folder is as it was, free for the corrected command.
 
         Args:
             path: The folder; made if missing.
@@ -97,12 +106,16 @@ class Run(AbstractContextManager["Run"]):
         received = json_types(dict(config))
         if not (folder / "config.json").exists():
             check_empty(folder)
+        missing = [place for place in (folder, *folder.parents) if not place.exists()]
         lock = lock_folder(folder)
         try:
-            return cls._start_or_resume(folder, kind, received, frozenset(extendable), lock)
+            is_new = not (folder / "config.json").exists()
+            run = cls._start_or_resume(folder, kind, received, frozenset(extendable), lock)
         except BaseException:
             lock.close()
             raise
+        run._traces = Traces(folder, missing) if is_new else None
+        return run
 
     @classmethod
     def read(cls, path: str | Path, *, kind: str | None = None) -> Run:
@@ -164,20 +177,39 @@ class Run(AbstractContextManager["Run"]):
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What `finish` was given; empty while the run is not finished."""
+        """What `finish` was given; empty while the run is not finished.
+
+        Raises:
+            RunError: `summary.json` is damaged.
+        """
         if not self.finished:
             return {}
-        return json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+        remedy = (
+            "delete it and give the training command again, which goes on from the last "
+            "checkpoint and writes it anew"
+        )
+        return read_object(self.path / "summary.json", remedy)
+
+    def commit(self) -> None:
+        """Keeps the folder whatever happens from now on: there is something to lose in it."""
+        self._traces = None
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Declares the run finished. Write everything that it makes before."""
         self._check_writable()
+        self.commit()
         write_json(self.path / "summary.json", dict(summary))
 
     def writing(self, name: str) -> AbstractContextManager[Path]:
         """Gives a path to write something the run makes to; it gets its `name` once it is whole."""
+        return write_atomically(self.place(name))
+
+    def place(self, name: str) -> Path:
+        """Gives the path of something the run makes, for a function that itself writes it whole."""
         self._check_writable()
-        return write_atomically(self.path / name)
+        if self._traces is not None:
+            self._traces.add(self.path / name)
+        return self.path / name
 
     def save_checkpoint(
         self, model: Any, step: int, state: Mapping[str, Any] | None = None, *, keep: int = 2
@@ -198,6 +230,7 @@ class Run(AbstractContextManager["Run"]):
         if keep < 1:
             raise ValueError(f"`keep` must be at least 1. Received: {keep}")
         path = save_checkpoint(self.checkpoints, model, step, state or {}, self._reassurance())
+        self.commit()
         older = [
             other for other in checkpoint_paths(self.checkpoints) if checkpoint_step(other) < step
         ]
@@ -213,21 +246,21 @@ class Run(AbstractContextManager["Run"]):
     def restore(self, model: Any) -> Checkpoint | None:
         """Puts the newest whole checkpoint into a model; None if training starts at step 0.
 
-        When training (not after `Run.read`), damaged newer checkpoints and the rows of
-        `metrics.csv` past the checkpoint are removed: they will be written again.
+        When training (not after `Run.read`), the rows of `metrics.csv` past the checkpoint are
+        removed: they will be written again. Damaged newer checkpoints get the suffix `.damaged`,
+        with a `RunWarning`.
 
         Raises:
             ValueError: The checkpoint comes from a model of another structure.
+            RunError: `metrics.csv` is damaged.
         """
         checkpoint = self.latest_checkpoint()
         if checkpoint is not None:
             checkpoint.restore(model)
         if self._lock is not None and not self.finished:
             step = checkpoint.step if checkpoint is not None else -1
-            for path in checkpoint_paths(self.checkpoints):
-                if checkpoint_step(path) > step:
-                    path.unlink(missing_ok=True)
             self.metrics.drop_after(step)
+            self._set_aside_after(step)
         return checkpoint
 
     def close(self) -> None:
@@ -242,7 +275,29 @@ class Run(AbstractContextManager["Run"]):
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        traces = self._traces
+        if traces is not None and exception is not None and not traces.is_worth_keeping(exception):
+            # The configuration goes late: being killed before leaves a run like any other.
+            traces.remove(
+                ("metrics.csv", "checkpoints", "logs", "versions.json", "config.json", LOCK_NAME)
+            )
         self.close()
+
+    def _set_aside_after(self, step: int) -> None:
+        paths = checkpoint_paths(self.checkpoints)
+        damaged = [path for path in paths if checkpoint_step(path) > step]
+        if not damaged:
+            return
+        set_aside(damaged)
+        which = "No checkpoint" if step < 0 else f"No checkpoint after step {step}"
+        warnings.warn(
+            f"{which} in {self.checkpoints} is whole: training "
+            f"{'starts over' if step < 0 else 'goes on from there'}. The damaged "
+            f"{'one is' if len(damaged) == 1 else 'ones are'} kept under the suffix "
+            f"{DAMAGED_SUFFIX}; delete what you do not need.",
+            RunWarning,
+            stacklevel=3,
+        )
 
     def _reassurance(self) -> str:
         paths = checkpoint_paths(self.checkpoints)
@@ -260,7 +315,10 @@ class Run(AbstractContextManager["Run"]):
         if not path.exists():
             write_json(path, {"made_with": now, "resumed_with": []})
             return
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        remedy = "delete it and give the command again; it only tells which packages trained here"
+        stored = read_object(path, remedy)
+        if not ("made_with" in stored and isinstance(stored.get("resumed_with"), list)):
+            raise RunError(f"{path} is damaged: {remedy}.")
         if now != [stored["made_with"], *stored["resumed_with"]][-1]:
             stored["resumed_with"].append(now)
             write_json(path, stored)

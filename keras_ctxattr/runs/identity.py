@@ -13,12 +13,16 @@ from typing import IO, Any
 FORMAT = 1
 """Of the run folder; read by nothing else."""
 
-_LOCK_NAME = ".lock"
+LOCK_NAME = ".lock"
 _PACKAGES = ("keras_ctxattr", "tensorflow", "keras", "numpy", "opencv-python-headless")
 
 
 class RunError(ValueError):
     """This folder cannot be used as asked. One line, with what to do."""
+
+
+class RunWarning(UserWarning):
+    """Something in a run folder is damaged, and was got round. One line, with what was done."""
 
 
 def check_empty(folder: Path) -> None:
@@ -27,7 +31,7 @@ def check_empty(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise RunError(f"A run needs a folder, and {folder} is a file: give another name.")
-    others = sorted(entry.name for entry in folder.iterdir() if entry.name != _LOCK_NAME)
+    others = sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK_NAME)
     foreign = [name for name in others if not name.startswith(".config.partial-")]
     if foreign:
         raise RunError(
@@ -40,7 +44,7 @@ def lock_folder(folder: Path) -> IO[str]:
     """Locks the folder for this process; the kernel unlocks it when the process dies."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / _LOCK_NAME).open("a+", encoding="utf-8")
+        lock = (folder / LOCK_NAME).open("a+", encoding="utf-8")
     except OSError as error:
         raise RunError(
             f"{folder} cannot be written ({error.strerror}): give a folder of your own."
@@ -78,6 +82,22 @@ def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
             f"keras_ctxattr knows {FORMAT}: use the version in its versions.json."
         )
     return kind, config
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """A JSON object of a run folder.
+
+    Args:
+        path: The file.
+        remedy: What to do where it is damaged, a clause for the message.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise RunError(f"{path} is damaged: {remedy}.")
+    return value
 
 
 def check_kind(folder: Path, received: str, stored: str) -> None:

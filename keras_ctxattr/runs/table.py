@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
+from keras_ctxattr.runs.identity import RunError
 from keras_ctxattr.runs.writing import write_atomically
 
 Number = int | float
@@ -58,17 +59,23 @@ class MetricsTable:
             file.write(line.encode())
 
     def rows(self) -> list[dict[str, Number]]:
-        """All whole rows, `step` as int and the rest as float where they have a point."""
+        """All whole rows, `step` as int and the rest as float where they have a point.
+
+        Raises:
+            RunError: A row has no `step`, or something that is no number.
+        """
         if not self.path.exists():
             return []
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
         if lines and not lines[-1].endswith("\n"):
             del lines[-1]
-        table = list(csv.reader(lines))
-        if not table:
-            return []
-        columns = table[0]
-        return [_parsed(columns, cells) for cells in table[1:] if len(cells) == len(columns)]
+        try:
+            return _parse_table(list(csv.reader(lines)))
+        except (ValueError, csv.Error) as error:
+            raise RunError(
+                f"{self.path} is damaged ({error}): restore it, or delete it to go on without its "
+                "rows; nothing else depends on them."
+            ) from None
 
     def drop_after(self, step: int) -> None:
         """Removes the rows past `step`: training goes on from there and writes them again."""
@@ -111,12 +118,30 @@ def _text(value: Number | None) -> str:
     return repr(int(number)) if isinstance(number, int) else repr(float(number))
 
 
-def _parsed(columns: list[str], cells: list[str]) -> dict[str, Number]:
-    return {name: _number(cell) for name, cell in zip(columns, cells, strict=True) if cell}
+def _parse_table(table: list[list[str]]) -> list[dict[str, Number]]:
+    """Rows from cells, the first row of which names the columns."""
+    if not table:
+        return []
+    columns = table[0]
+    if "step" not in columns:
+        raise ValueError("no column `step`")
+    numbered = enumerate(table[1:], start=2)
+    return [_parse(columns, cells, line) for line, cells in numbered if len(cells) == len(columns)]
 
 
-def _number(cell: str) -> Number:
+def _parse(columns: list[str], cells: list[str], line: int) -> dict[str, Number]:
+    row = {name: _number(cell, line) for name, cell in zip(columns, cells, strict=True) if cell}
+    if "step" not in row:
+        raise ValueError(f"no `step` in line {line}")
+    return row
+
+
+def _number(cell: str, line: int) -> Number:
     try:
         return int(cell)
     except ValueError:
+        pass
+    try:
         return float(cell)
+    except ValueError:
+        raise ValueError(f"{cell[:20]!r} in line {line} is no number") from None

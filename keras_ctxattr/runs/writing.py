@@ -58,7 +58,7 @@ def write_atomically(
     with _explain_full_disk(target, num_bytes, reassurance):
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.stem}{PARTIAL_MARK}{os.getpid()}{target.suffix}")
-        _remove(partial)
+        remove(partial)
         try:
             if num_bytes > shutil.disk_usage(target.parent).free:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
@@ -66,7 +66,7 @@ def write_atomically(
             _flush_to_disk(partial)
             _rename_over(partial, target)
         except BaseException:
-            _remove(partial)
+            remove(partial)
             raise
 
 
@@ -88,10 +88,18 @@ def json_types(value: Any) -> Any:
     return json.loads(json.dumps(value, allow_nan=False, default=_as_json))
 
 
+def remove(path: Path) -> None:
+    """Removes a file, or a folder with all in it; what is not there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def remove_partials(folder: Path) -> None:
     """Removes what writers that were killed left in `folder`; nobody else may be writing there."""
     for partial in folder.glob(f".*{PARTIAL_MARK}*"):
-        _remove(partial)
+        remove(partial)
 
 
 def _as_json(value: Any) -> Any:
@@ -153,12 +161,12 @@ def _rename_over(partial: Path, target: Path) -> None:
     aside = None
     if target.is_dir() and not target.is_symlink():
         aside = target.with_name(f".{target.name}{PARTIAL_MARK}{os.getpid()}-old")
-        _remove(aside)
+        remove(aside)
         target.rename(aside)
     partial.replace(target)
     _fsync(target.parent)
     if aside is not None:
-        _remove(aside)
+        remove(aside)
 
 
 def _fsync(path: Path) -> None:
@@ -167,10 +175,3 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

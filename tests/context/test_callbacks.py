@@ -22,6 +22,7 @@ from keras_ctxattr.context.callbacks import (
     TimeLimit,
     TrainingCollapsed,
 )
+from keras_ctxattr.context.recipe import ContextRecipe
 from keras_ctxattr.runs import Run
 
 NUM_STEPS, STEPS_PER_EPOCH = 20, 5
@@ -206,6 +207,7 @@ def test_row_of_a_step_is_older_than_the_checkpoint_of_that_step(tmp_path):
     run = types.SimpleNamespace(
         metrics=types.SimpleNamespace(append=lambda row: order.append(("row", row["step"]))),
         save_checkpoint=lambda model, step, state, keep: order.append(("checkpoint", step)),
+        commit=lambda: None,
     )
     clock = TimeLimit()
     callbacks = [
@@ -337,7 +339,9 @@ def test_lasting_collapse_stops_training_and_says_what_to_do(name, words):
         feed(guard, [healthy()] * 100 + [healthy(**{name: 0.0})] * 100)
     # Found in the windows that end at 110, 120 and 130, though the running mean is still high.
     assert guard.step == 130 and guard.reason == str(caught.value)
-    assert words in guard.reason and "lower the learning rate" in guard.reason
+    assert words in guard.reason and "lower `learning_rate`" in guard.reason
+    # The scripts have no flag for it.
+    assert "training/configs/" in guard.reason and "new run folder" in guard.reason
     assert "\n" not in guard.reason
 
 
@@ -351,7 +355,7 @@ def test_collapse_that_passes_is_forgiven():
 def test_update_norm_that_grows_tenfold_stops_training():
     guard = CollapseGuard(every=10)
     feed(CollapseGuard(every=10), [healthy()] * 60 + [healthy(update_norm=9.0)] * 10)
-    with pytest.raises(TrainingCollapsed, match="grew to 12 times"):
+    with pytest.raises(TrainingCollapsed, match="the gradient grew to 12 times"):
         feed(guard, [healthy()] * 60 + [healthy(update_norm=12.0)] * 10)
     assert guard.step == 70
 
@@ -375,6 +379,37 @@ def test_end_of_a_schedule_is_not_taken_for_growth():
     assert guard.step == 100 and guard.reason is None
 
 
+@pytest.mark.parametrize("num_steps", [200, 300, 707, 1000])
+def test_decay_of_the_learning_rate_is_not_taken_for_growth(num_steps):
+    """The mean of 50 steps was divided by the last rate alone, which a cosine ends near 0.
+
+    Every healthy run by a number of steps that 50 divides, and a quarter of those by time, was
+    stopped in its last step as having grown 700-fold.
+    """
+    rates = [ContextRecipe().rate_at(step / num_steps) for step in range(num_steps)]
+    guard = CollapseGuard()
+    feed(guard, [healthy(update_norm=rate) for rate in rates], learning_rate=rates.__getitem__)
+    assert guard.step == num_steps and guard.reason is None
+
+
+def test_growth_is_seen_while_the_learning_rate_decays():
+    rates = [ContextRecipe().rate_at(step / 1000) for step in range(1000)]
+    steps = [healthy(update_norm=rate * (12 if n >= 900 else 1)) for n, rate in enumerate(rates)]
+    with pytest.raises(TrainingCollapsed, match="step 950: the gradient grew to 12 times"):
+        feed(CollapseGuard(), steps, learning_rate=rates.__getitem__)
+
+
+def test_mean_over_steps_of_an_earlier_process_is_not_divided_by_the_rates_of_this_one():
+    resumed = types.SimpleNamespace(step=70, state={"epoch_step": 70})
+    guard = CollapseGuard(every=10, resumed=resumed)
+    guard.set_model(types.SimpleNamespace(optimizer=types.SimpleNamespace(learning_rate=1e-3)))
+    guard.on_epoch_begin(0)
+    for batch in range(60):
+        mean = (70 * 1.0 + (batch + 1) * 1e-3) / (71 + batch)  # 70 steps at a rate of 1
+        guard.on_train_batch_end(batch, healthy(update_norm=mean))
+    assert guard.step == 130 and guard.reason is None
+
+
 def test_guard_stops_fit_before_the_collapsed_model_is_saved(tmp_path):
     with open_run(tmp_path / "run") as run:
         model = make_model()
@@ -383,6 +418,54 @@ def test_guard_stops_fit_before_the_collapsed_model_is_saved(tmp_path):
         with pytest.raises(TrainingCollapsed):
             model.fit(batches(), callbacks=[CollapseGuard(), saver], verbose=0)
         assert run.latest_checkpoint() is None
+
+
+@pytest.mark.parametrize("broken", ["weight", "momentum", "statistics", "loss"])
+def test_what_is_not_finite_never_becomes_the_newest_checkpoint(tmp_path, broken):
+    """A step that breaks the weights shows in the next one's loss; between them one was saved."""
+
+    class Break(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if broken == "loss" and batch >= 6:
+                logs["loss"] = math.inf
+            if broken == "loss" or batch != 6:
+                return
+            variable = {
+                "weight": self.model.head.kernel,
+                "momentum": self.model.optimizer.momentums[0],
+                "statistics": self.model.norm.moving_variance,
+            }[broken]
+            value = variable.numpy()
+            value.flat[3] = math.nan
+            variable.assign(value)
+
+    with open_run(tmp_path / "run") as run:
+        saver = Checkpointer(run, TimeLimit(), every_minutes=None, every_steps=2)
+        with pytest.raises(TrainingCollapsed) as caught:
+            make_model().fit(batches(), callbacks=[Break(), saver], verbose=0)
+        assert run.latest_checkpoint().step == 6
+    message = str(caught.value)
+    assert "stopped at step 8" in message
+    assert "that of step 6 is the last sound one" in message
+    assert "training/configs/" in message and "\n" not in message
+
+
+def test_first_step_commits_the_run(tmp_path):
+    class Fail(keras.callbacks.Callback):
+        def __init__(self, step):
+            super().__init__()
+            self.step = step
+
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == self.step:
+                raise ValueError
+
+    for step in (0, 1):
+        with pytest.raises(ValueError), open_run(tmp_path / str(step)) as run:
+            clock = TimeLimit()
+            callbacks = [MetricsLog(run, clock), Checkpointer(run, clock), Fail(step)]
+            make_model().fit(batches(), callbacks=callbacks, verbose=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
 # ---- records and progress ------------------------------------------------------------------------
@@ -436,7 +519,7 @@ def test_progress_says_step_rate_scores_and_time_left():
     line = ProgressLine(
         clock,
         num_steps=400,
-        pairs_per_step=50,
+        count_pairs=lambda: 5000.0,
         every_seconds=0,
         console=Console(file=stream, width=200),
     )
@@ -446,7 +529,7 @@ def test_progress_says_step_rate_scores_and_time_left():
     clock.elapsed_seconds = 20.0  # the first step compiles: it does not count for the rate
     line.on_train_batch_end(1, {})
     clock.elapsed_seconds = 29.8
-    line.on_train_batch_end(99, {"loss": 2.0, "accuracy": 0.15})
+    line.on_train_batch_end(99, {"loss": 2.0, "accuracy": 0.15})  # 5000 pairs in 100 steps
     assert stream.getvalue().splitlines()[-1] == (
         "step 100 of 400 · 500 pairs/s · loss 2.000 · accuracy 15.0% · 0:30 left"
     )

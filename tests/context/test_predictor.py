@@ -14,7 +14,7 @@ from tests import contracts
 from tests import restatements as plain
 
 SIZE = 24  # of a patch in most tests; `compact` needs a multiple of 32
-KEYS = {"loss", "accuracy", "update_norm", "prediction_spread", "active_fraction"}
+KEYS = {"loss", "accuracy", "update_norm", "prediction_spread", "active_fraction", "redraws"}
 
 
 def make_batch(patch_size=SIZE, num_pairs=40, num_padded=8, seed=0, step=(5, 9)):
@@ -281,7 +281,7 @@ def test_logits_are_float32_in_every_precision():
 def test_training_logs_what_the_guards_watch():
     model = toy_model()
     model.compile(keras.optimizers.SGD(0.05))
-    batch = as_tensors(make_batch())
+    batch = as_tensors({**make_batch(), "redraws": np.int32(3)})
     with tf.GradientTape() as tape:
         logits, fused = model._predict(batch, training=True)
         loss = model.pretext_loss(batch, logits)
@@ -297,9 +297,12 @@ def test_training_logs_what_the_guards_watch():
             "update_norm": 0.05 * norm,
             "prediction_spread": chances.std(0).mean(),
             "active_fraction": (np.asarray(fused)[:count] > 0).mean(),
+            "redraws": 3,
         },
         rel=1e-4,
     )
+    # The progress line counts pairs by it.
+    assert float(model.accuracy_metric.count) == count
 
 
 def test_evaluation_logs_loss_and_accuracy_and_changes_nothing():

@@ -1,8 +1,11 @@
 """A training run: what it leaves, how it resumes, what it refuses."""
 
 import dataclasses
+import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,19 +16,23 @@ import cv2
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from keras_ctxattr.context.images import collect_images, explained_changes
 from keras_ctxattr.context.recipe import ContextRecipe, build_predictor, resolve_policy
 from keras_ctxattr.context.training import (
     _segments,
     evaluation_batches,
+    export_run,
     load_predictor,
     recipe_of,
     split_run,
     train_context,
 )
-from keras_ctxattr.data.grids import GridConfig
-from keras_ctxattr.data.manifest import Manifest
-from keras_ctxattr.runs import Run, RunError
+from keras_ctxattr.data.grids import GridConfig, grid_batches
+from keras_ctxattr.data.manifest import CollectionError, Manifest
+from keras_ctxattr.runs import Run, RunError, RunWarning
+from keras_ctxattr.runs.checkpoints import checkpoint_paths, checkpoint_step
 
 TINY = ContextRecipe(
     backbone="compact",
@@ -129,6 +136,180 @@ def test_steps_and_minutes_together_are_refused(photos, tmp_path):
         train_context([photos], tmp_path / "run", TINY, steps=4, minutes=1)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"seed": -1}, r"`seed` must be from 0 to 2\*\*31 - 1. Received: seed=-1"),
+        ({"seed": 2**31}, "Received: seed=2147483648"),
+        ({"held_out": 2.0}, "`held_out` must lie between 0 and 1. Received: held_out=2.0"),
+        ({"held_out": float("nan")}, "Received: held_out=nan"),
+        ({"minutes": float("inf")}, "`minutes` a finite number over 0. Received: .*minutes=inf"),
+        ({"minutes": float("nan")}, "minutes=nan"),
+        ({"steps": 0}, "steps=0"),
+    ],
+)
+def test_bad_number_is_told_by_its_name_before_anything_is_written(tmp_path, numbers, message):
+    """`--minutes inf` was told as "Out of range float values are not JSON compliant"."""
+    with pytest.raises(ValueError, match=message):
+        train_context(["nowhere"], tmp_path / "run", TINY, **numbers)
+    assert not list(tmp_path.iterdir())
+
+
+def make_one_photograph(folder):
+    cv2.imwrite(str(folder / "a.png"), np.full((300, 300, 3), 9, np.uint8))
+
+
+def make_small_photographs(folder):
+    for number in range(3):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((40, 40, 3), number, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: folder.rmdir(), "must exist"),
+        (lambda folder: None, "empty"),
+        (make_one_photograph, "At least two different usable images"),
+        (make_small_photographs, "usable to learn from.* with 3 too small"),
+    ],
+)
+def test_failed_start_leaves_the_run_folder_to_the_corrected_command(tmp_path, make, message):
+    """A wrong --images left a config.json, which refused the right one."""
+    (tmp_path / "wrong").mkdir()
+    make(tmp_path / "wrong")
+    with pytest.raises(CollectionError, match=message) as caught:
+        train_context([tmp_path / "wrong"], tmp_path / "runs" / "run", TINY, steps=1)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_scan_is_told_in_a_line(photos, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    shutil.copy(folder / "0.png", folder / "copy.png")
+    (folder / "notes.txt").write_text("words")
+    looked_at = []
+    config = {"held_out_images": [], "held_out": 0.3}
+    with Run.open(tmp_path / "run", config, kind="context") as run:
+        collect_images(run, [folder], [], TINY.grids, lambda *counts: looked_at.append(counts))
+        assert re.fullmatch(
+            r"\d photographs to learn from, \d held out; skipped: 1 duplicate, 1 not an image "
+            r"\(`ctxattr check` lists them\)\.\n",
+            capsys.readouterr().err,
+        )
+        assert looked_at[-1] == (10, 10)
+        collect_images(run, [folder], [], TINY.grids)  # a later start reads what this one found
+        assert capsys.readouterr().err == ""
+
+
+class At(keras.callbacks.Callback):
+    """Does something after a step."""
+
+    def __init__(self, step, do):
+        super().__init__()
+        self.step, self.do = step, do
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch + 1 == self.step:
+            self.do()
+
+
+def remove_photographs(folder):
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def break_photographs(folder):
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes()[:200].ljust(path.stat().st_size, b"?"))
+
+
+def check_told(message, words):
+    assert re.search(words, message)
+    assert "restore what changed" in message and "new run folder" in message
+    assert "\n" not in message and "function_node" not in message
+
+
+def test_photographs_that_change_while_it_trains_are_told_in_one_line(photos, tmp_path):
+    """It was `{{function_node ...}} Error in user-defined function passed to ...`."""
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    spoil = At(2, lambda: break_photographs(folder))
+    with pytest.raises(CollectionError) as caught:
+        train_context([folder], tmp_path / "run", TINY, steps=60, held_out=0.3, callbacks=[spoil])
+    check_told(str(caught.value), r"\d\.png has other content \(")
+    assert Run.read(tmp_path / "run").path.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(remove_photographs, r"\d\.png is gone \("), (break_photographs, "has other content")],
+)
+def test_photographs_that_change_before_it_trains_are_told_in_one_line(
+    photos, tmp_path, change, words
+):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    config = {"held_out_images": [], "held_out": 0.3}
+    with Run.open(tmp_path / "run", config, kind="context") as run:
+        training, tested = collect_images(run, [folder], [], TINY.grids)
+        change(folder)
+        with pytest.raises(CollectionError) as caught, explained_changes(run, training, tested):
+            next(iter(grid_batches(training, TINY.grids)))
+    check_told(str(caught.value), words)
+
+
+def test_error_of_the_training_itself_is_not_blamed_on_the_photographs(tmp_path):
+    error = tf.errors.ResourceExhaustedError(None, None, "OOM [[IteratorGetNext/_4]]")
+    with (
+        Run.open(tmp_path / "run", {}, kind="context") as run,
+        pytest.raises(tf.errors.ResourceExhaustedError),
+        explained_changes(run),
+    ):
+        raise error
+
+
+@pytest.fixture(scope="module")
+def finished(photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train_context([photos], folder, TINY, steps=4, held_out=0.3)
+    return folder
+
+
+def test_damaged_model_is_replaced_by_the_checkpoint_of_its_step(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    path = folder / "model.keras"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.warns(RunWarning, match="damaged: its checkpoint of step 4"):
+        model = load_predictor(folder)
+    whole = load_predictor(finished)
+    for ours, theirs in zip(model.weights, whole.weights, strict=True):
+        if not ours.path.endswith("seed_generator_state"):
+            np.testing.assert_array_equal(ours, theirs)
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(RunError, match=r"model\.keras is damaged, and .* no whole checkpoint"):
+        load_predictor(folder)
+
+
+def test_export_says_what_the_run_reached(finished, tmp_path):
+    export_run(finished, tmp_path / "module")
+    described = json.loads((tmp_path / "module" / "module.json").read_text())
+    summary = Run.read(finished).summary
+    assert described["metrics"] == {
+        "held_out_accuracy": summary["accuracy"],
+        "held_out_loss": summary["loss"],
+        "step": 4,
+    }
+
+
+def test_rows_count_the_scales_that_were_drawn_again(finished):
+    """They were counted in every batch and read by nobody."""
+    training, _ = split_run(Run.read(finished))
+    counts = [int(batch["redraws"]) for batch in grid_batches(training, TINY.grids, num_steps=4)]
+    assert Run.read(finished).metrics.rows()[-1]["redraws"] == pytest.approx(np.mean(counts))
+
+
 def test_model_of_an_unfinished_run_comes_from_its_checkpoint(photos, tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -199,7 +380,8 @@ def test_building_a_model_leaves_the_global_policy_alone():
     assert model.backbone.get_layer("conv1").compute_dtype == "bfloat16"
 
 
-SCRIPT = """
+NUM_STEPS = 60
+SCRIPT = f"""
 import sys
 import tensorflow as tf
 tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -207,45 +389,63 @@ tf.config.threading.set_inter_op_parallelism_threads(1)
 import dataclasses
 from tests.context.test_training import TINY
 from keras_ctxattr.context.training import train_context
-recipe = dataclasses.replace(TINY, checkpoint_minutes=1e-6)
-print("begin", flush=True)
-train_context([sys.argv[1]], sys.argv[2], recipe, steps=60, held_out=0.3)
+recipe = dataclasses.replace(TINY, checkpoint_minutes=1e-6)  # a checkpoint after every step
+train_context([sys.argv[1]], sys.argv[2], recipe, steps={NUM_STEPS}, held_out=0.3)
 """
 
 
 def start(photos, folder):
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(Path.cwd())}
+    errors = (folder.parent / f"{folder.name}.txt").open("ab")
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(photos), str(folder)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        [sys.executable, "-c", SCRIPT, str(photos), str(folder)], env=environment, stderr=errors
     )
 
 
-def kill_until_finished(photos, folder, num_kills, longest, seed=0):
-    """Starts a run again and again, killing it at random; gives how many kills hit it."""
-    rng = random.Random(seed)
-    hits = 0
-    for _ in range(num_kills):
-        process = start(photos, folder)
-        process.stdout.readline()
-        time.sleep(rng.uniform(0, longest))
-        hits += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    _, errors = start(photos, folder).communicate()
-    assert (folder / "summary.json").exists(), errors.decode()[-2000:]
-    return hits
+def newest_step(folder):
+    return max(map(checkpoint_step, checkpoint_paths(folder / "checkpoints")), default=0)
+
+
+def kill_at(photos, folder, step, delay):
+    """Starts or resumes a run and kills it soon after a step; gives its newest checkpoint's."""
+    process = start(photos, folder)
+    while newest_step(folder) < step and process.poll() is None:
+        time.sleep(0.002)
+    time.sleep(delay)
+    assert process.poll() is None, (folder.parent / f"{folder.name}.txt").read_text()[-2000:]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return newest_step(folder)
+
+
+def kill_until_finished(photos, folder, num_kills, seed=0):
+    """Kills a run at random steps, waiting for each, however slow the machine; gives the steps."""
+    draws = random.Random(seed)
+    reached = [0]
+    # Up to a few steps before the end, which must not come before the kill.
+    for step in sorted(draws.sample(range(1, NUM_STEPS - 8), num_kills)):
+        if reached[-1] >= NUM_STEPS - 8:
+            break
+        # The last kill may have come after this step: then after the next one.
+        wanted = max(step, reached[-1] + 1)
+        reached.append(kill_at(photos, folder, wanted, delay=draws.uniform(0, 0.03)))
+    start(photos, folder).wait()
+    assert (folder / "summary.json").exists()
+    return reached[1:]
 
 
 @pytest.mark.slow
 def test_killed_run_ends_with_the_weights_of_one_that_was_not(photos, tmp_path):
+    """The kills were drawn by time: on a busy machine all of them came before any checkpoint."""
     num_kills = int(os.environ.get("CTXATTR_KILLS", "3"))
-    _, errors = start(photos, tmp_path / "whole").communicate()
-    assert (tmp_path / "whole" / "summary.json").exists(), errors.decode()[-2000:]
-    hits = kill_until_finished(photos, tmp_path / "killed", num_kills, longest=8)
-    assert hits > 0
+    start(photos, tmp_path / "whole").wait()
+    assert (tmp_path / "whole" / "summary.json").exists()
+    steps = kill_until_finished(photos, tmp_path / "killed", num_kills)
+    assert all(0 < step < NUM_STEPS for step in steps), steps
+    assert len(set(steps)) >= min(3, num_kills), steps
+    errors = (tmp_path / "killed.txt").read_text()
+    told = [int(step) for step in re.findall(r"Going on from step (\d+)\.", errors)]
+    assert told == steps
     expected, received = weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed")
     assert all(np.array_equal(a, b) for a, b in zip(expected, received, strict=True))
     assert rows_without_times(tmp_path / "killed") == rows_without_times(tmp_path / "whole")

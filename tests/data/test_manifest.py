@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_ctxattr.data.images import load_images
-from keras_ctxattr.data.manifest import CollectionError, Manifest, scan_images
+from keras_ctxattr.data.manifest import CollectionError, Manifest, find_change, scan_images
 from tests.data.encoding import encode, make_exif, make_pixels, write_images
 
 COLUMNS = [name for name in Manifest.__annotations__ if name != "sources"]
@@ -245,6 +245,47 @@ def test_what_only_other_readers_decode_is_converted(tmp_path) -> None:
     np.testing.assert_array_equal(images[0], pixels)
     np.testing.assert_array_equal(images[2], pixels[::-1])
     assert set(np.unique(images[1])) == {0, 255}
+
+
+@pytest.mark.parametrize("options", TIFF_OPTIONS)
+def test_transparent_tiff_keeps_its_colours_as_a_png_does(options, tmp_path) -> None:
+    """OpenCV multiplies them by alpha: what was transparent came out black."""
+    colours = make_pixels()
+    alpha = np.broadcast_to(np.linspace(0, 255, colours.shape[1]), colours.shape[:2])
+    pixels = np.dstack([colours, alpha.astype(np.uint8)])
+    (tmp_path / "a.tif").write_bytes(encode(pixels, "TIFF", **options))
+    (tmp_path / "b.png").write_bytes(encode(pixels, "PNG", **options))
+    images = pixels_of(scan_images(tmp_path))
+    assert images[0].shape[2] == 3 and images[0].min() == colours.min()
+    np.testing.assert_array_equal(images[0], images[1])
+
+
+def test_cmyk_tiff_is_not_taken_for_a_transparent_one(tmp_path) -> None:
+    ink = Image.fromarray(make_pixels()).convert("CMYK")
+    (tmp_path / "a.tif").write_bytes(encode(ink, "TIFF"))
+    np.testing.assert_array_equal(pixels_of(scan_images(tmp_path))[0], make_pixels())
+
+
+def test_change_since_the_scan_is_found_and_named(tmp_path) -> None:
+    photos = tmp_path / "photos"
+    contents = write_images(photos, ["a.png", "b.png", "c.png"])
+    (photos / "d.tif").write_bytes(encode(make_pixels(seed=9), "TIFF"))
+    archive = Path(pack(tmp_path / "more.tar", {"e.png": encode(make_pixels(seed=10))}))
+    manifest = scan_images([photos, archive])
+    assert find_change(manifest) is None
+    (photos / "b.png").write_bytes(contents[1][:-9] + b"?" * 9)
+    assert find_change(manifest).startswith("photos/b.png has other content (")
+    assert find_change(manifest, since=(photos / "b.png").stat().st_ctime + 1) is None
+    (photos / "b.png").write_bytes(contents[1][:-9])
+    assert f"photos/b.png has {len(contents[1]) - 9} bytes, {len(contents[1])} before" in str(
+        find_change(manifest)
+    )
+    (photos / "b.png").write_bytes(contents[1])
+    packed = archive.read_bytes()
+    archive.write_bytes(packed.replace(b"IHDR", b"ihdr"))
+    assert find_change(manifest).startswith("more.tar/e.png has other content")
+    archive.unlink()
+    assert find_change(manifest).startswith("more.tar/e.png is gone")
 
 
 def test_deep_tiff_keeps_its_upper_bits(tmp_path) -> None:

@@ -57,6 +57,8 @@ def test_defaults_are_the_dataclass_s():
         ([*REQUIRED, "--step", "1"], "--step"),  # no abbreviations
         ([*REQUIRED, "--steps", "many"], "many"),
         ([*REQUIRED, "--rate", "2"], "at most 1"),
+        ([*REQUIRED, "--rate", "nan"], "--rate: must be a finite number. Received: nan"),
+        ([*REQUIRED, "--rate", "inf"], "--rate: must be a finite number"),
         (["--images", "a"], "--run"),
         ([*REQUIRED, "word"], "word"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -18,7 +19,7 @@ _UP_AND_CLEAR = "\x1b[1A\x1b[2K"
 
 
 class ProgressLine(StepCallback):
-    """Shows step, pairs per second, loss, accuracy and time left, on the error stream.
+    """Shows step, pairs or steps per second, loss, accuracy and time left, on the error stream.
 
     A terminal gets one line with a bar, drawn over; a file gets a line now and then. Nothing has to
     be closed: when `fit` ends in an error, the message stands below the last line. Time left counts
@@ -27,7 +28,8 @@ class ProgressLine(StepCallback):
     Args:
         clock: Measures the training time, and may limit it.
         num_steps: Steps of the whole run; None if only the time is limited.
-        pairs_per_step: Mean number of pairs in a batch, for the rate; None shows steps.
+        count_pairs: Gives the number of pairs that the epoch has seen, for the rate; None shows
+            steps per second.
         every_seconds: Time between two lines where there is no terminal.
         console: Where to write; the error stream by default.
         resumed: The checkpoint that training goes on from.
@@ -38,7 +40,7 @@ class ProgressLine(StepCallback):
         clock: TimeLimit,
         *,
         num_steps: int | None = None,
-        pairs_per_step: float | None = None,
+        count_pairs: Callable[[], float] | None = None,
         every_seconds: float = 30.0,
         console: Console | None = None,
         resumed: Checkpoint | None = None,
@@ -46,9 +48,10 @@ class ProgressLine(StepCallback):
         super().__init__(resumed=resumed)
         self.clock = clock
         self.num_steps = num_steps
-        self.pairs_per_step = pairs_per_step
+        self.count_pairs = count_pairs
         self.every_seconds = every_seconds
         self.console = console or Console(stderr=True)
+        self._pairs_per_step: float | None = None
         self._held_out: float | None = None
         self._logs: dict[str, float] = {}
         self._drawn = False
@@ -72,7 +75,13 @@ class ProgressLine(StepCallback):
             self._first = (self.step, self.clock.elapsed_seconds)
         pause = 0.5 if self.console.is_terminal else self.every_seconds
         if time.monotonic() - self._shown_at >= pause:
+            self._count()
             self._show()
+
+    def _count(self) -> None:
+        """Measures the pairs in a step while the epoch's metrics stand: its end resets them."""
+        if self.count_pairs is not None and self.epoch_step:
+            self._pairs_per_step = self.count_pairs() / self.epoch_step
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Remembers the held-out accuracy."""
@@ -121,9 +130,9 @@ class ProgressLine(StepCallback):
         rate = self._steps_per_second()
         if not rate:
             return ""
-        if self.pairs_per_step is None:
+        if self._pairs_per_step is None:
             return f"{rate:.1f} steps/s"
-        return f"{rate * self.pairs_per_step:.0f} pairs/s"
+        return f"{rate * self._pairs_per_step:.0f} pairs/s"
 
     def _seconds_left(self) -> float | None:
         """The nearer of the two ends, in seconds of training."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_ctxattr.context.callbacks import events
+from keras_ctxattr.context.callbacks.guards import HOW_TO_CHANGE, TrainingCollapsed
 from keras_ctxattr.context.callbacks.steps import StepCallback, TimeLimit
 from keras_ctxattr.pictures import show_patches, write_png
 
@@ -24,6 +26,10 @@ class Checkpointer(StepCallback):
     this callback. The state beside the variables holds `seconds` (training time), `epoch_step`
     (steps that the running metrics cover, 0 between epochs), and what `state` adds.
 
+    A model whose weights, optimiser or loss are no longer finite numbers is not saved: training
+    stops, and the last sound checkpoint stays the newest. The first step commits the run: until
+    then, an error leaves the folder as if training had never been started.
+
     Args:
         run: The run folder, opened for training.
         clock: Measures the training time, so that a resume goes on counting.
@@ -33,6 +39,9 @@ class Checkpointer(StepCallback):
         state: Gives what else to store, JSON types.
         resumed: The checkpoint that training goes on from; its running metrics are restored too,
             so that the rows of a killed and resumed run equal those of one that was not.
+
+    Raises:
+        TrainingCollapsed: During `fit`, where there is nothing sound to save.
     """
 
     def __init__(
@@ -56,6 +65,7 @@ class Checkpointer(StepCallback):
         self._half_epoch = resumed if self._covered else None
         self._saved_step = self.step if resumed is not None else -1
         self._saved_at = time.monotonic()
+        self._loss = 0.0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Starts the time to the first checkpoint."""
@@ -72,6 +82,12 @@ class Checkpointer(StepCallback):
         """Saves what fell due in the steps before."""
         if self._is_due():
             self._save()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts; there is something to lose now."""
+        super().on_train_batch_end(batch, logs)
+        self._loss = (logs or {}).get("loss", 0.0)
+        self.run.commit()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves what fell due at the epoch's last step."""
@@ -93,11 +109,35 @@ class Checkpointer(StepCallback):
         return by_steps or (self.every_seconds is not None and waited >= self.every_seconds)
 
     def _save(self) -> None:
+        self._check_sound()
         state = {"seconds": self.clock.elapsed_seconds, "epoch_step": self.epoch_step}
         state |= dict(self.state()) if self.state is not None else {}
         self.run.save_checkpoint(self.model, self.step, state, keep=self.keep)
         self._saved_step = self.step
         self._saved_at = time.monotonic()
+
+    def _check_sound(self) -> None:
+        """Stops training where a checkpoint would hold what cannot be gone on from."""
+        damage = f"the loss is {self._loss}" if not math.isfinite(self._loss) else ""
+        damage = damage or _describe_damage(self.model)
+        if damage:
+            kept = (
+                f"that of step {self._saved_step} is" if self._saved_step > 0 else "there is none"
+            )
+            raise TrainingCollapsed(
+                f"Training stopped at step {self.step}, and no checkpoint was written "
+                f"({kept}{' the last sound one' if self._saved_step > 0 else ' yet'}): {damage}; "
+                f"lower `learning_rate`, or set `dtype_policy` to float32, {HOW_TO_CHANGE}."
+            )
+
+
+def _describe_damage(model: Any) -> str:
+    """Names the first variable that holds something else than finite numbers; "" if none does."""
+    for variable in [*model.variables, *model.optimizer.variables]:
+        value = np.asarray(variable.numpy())
+        if not np.isfinite(value).all():
+            return f"{variable.path} is not finite"
+    return ""
 
 
 class MetricsLog(StepCallback):
@@ -195,5 +235,5 @@ class PatchPictures(StepCallback):
         return np.asarray(patches[: self.num_patches], np.float32)
 
     def _write(self, picture: np.ndarray) -> None:
-        write_png(self.run.path / "pictures" / f"patches-{self.step:08d}.png", picture)
+        write_png(self.run.place(f"pictures/patches-{self.step:08d}.png"), picture)
         events.write_image(self.run.logs / "train", self.step, "what the network sees", picture)

@@ -116,16 +116,36 @@ def _read_webp_size(encoded: bytes) -> tuple[int, int] | None:
 
 
 def _read_tiff_size(encoded: bytes) -> tuple[int, int] | None:
-    order = "<" if encoded[:2] == b"II" else ">"
-    if encoded[2:4] in (b"+\0", b"\0+"):  # BigTIFF
+    tags = _read_tiff_tags(encoded)
+    if not {256, 257} <= tags.keys():
         return None
-    directory = struct.unpack_from(order + "I", encoded, 4)[0]
-    count = struct.unpack_from(order + "H", encoded, directory)[0]
-    sizes = {}
-    for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+    return tags[257], tags[256]  # ImageLength, ImageWidth
+
+
+def has_transparency(name: str, encoded: bytes) -> bool:
+    """Tells whether an image is a TIFF whose colours stand beside an alpha channel, unmixed."""
+    try:
+        return name == "tiff" and _read_tiff_tags(encoded).get(338) == 2  # ExtraSamples
+    except (struct.error, IndexError):
+        return False
+
+
+def _read_tiff_tags(encoded: bytes) -> dict[int, int]:
+    """Gives the tags of the first image that hold one whole number."""
+    order = "<" if encoded[:2] == b"II" else ">"
+    is_big = encoded[2:4] in (b"+\0", b"\0+")  # BigTIFF
+    place, number, size, value = ("QQ", "Q", 20, 12) if is_big else ("II", "H", 12, 8)
+    directory = struct.unpack_from(order + place[0], encoded, 8 if is_big else 4)[0]
+    count = struct.unpack_from(order + number, encoded, directory)[0]
+    first = directory + struct.calcsize(order + number)
+    tags = {}
+    for entry in range(first, min(first + size * count, len(encoded)), size):
         tag, kind = struct.unpack_from(order + "HH", encoded, entry)
-        if tag in (256, 257):  # ImageWidth, ImageLength
-            sizes[tag] = struct.unpack_from(
-                order + ("H" if kind == 3 else "I"), encoded, entry + 8
-            )[0]
-    return (sizes[257], sizes[256]) if len(sizes) == 2 else None
+        num_values = struct.unpack_from(order + place[1], encoded, entry + 4)[0]
+        if num_values == 1 and kind in _TIFF_INTEGERS:
+            code = order + _TIFF_INTEGERS[kind]
+            tags[tag] = struct.unpack_from(code, encoded, entry + value)[0]
+    return tags
+
+
+_TIFF_INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}

@@ -19,6 +19,7 @@ from keras_ctxattr.data.manifest.cache import write_beside
 from keras_ctxattr.data.manifest.headers import (
     IMAGE_SUFFIXES,
     detect_format,
+    has_transparency,
     needs_conversion,
     read_size,
 )
@@ -100,13 +101,16 @@ class UnreadableError(Exception):
 
 def _convert(facts: Facts, encoded: bytes, cache_dir: Path) -> tuple[bytes, Facts]:
     """Keeps an upright lossless copy of an image in the cache, named by its digest."""
-    target = cache_dir / "converted" / f"{facts.digest}.png"
+    # "converted" without a number is from when transparent TIFFs were mixed with black.
+    target = cache_dir / "converted-2" / f"{facts.digest}.png"
     if target.is_file():
         png = target.read_bytes()
     else:
-        pixels = _read_with_opencv(encoded)
-        if pixels is None:
-            pixels = _read_with_pillow(encoded)
+        # OpenCV multiplies the colours of a TIFF by its alpha, even where it gives both.
+        is_mixed = has_transparency(facts.format, encoded)
+        readers = (_read_with_opencv, _read_with_pillow)
+        tried = (read(encoded) for read in (readers[::-1] if is_mixed else readers))
+        pixels = next((pixels for pixels in tried if pixels is not None), None)
         if pixels is None:
             raise UnreadableError(f"no reader for this {facts.format.upper()} file is installed")
         png = cv2.imencode(".png", pixels[:, :, ::-1])[1].tobytes()
