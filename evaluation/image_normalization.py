@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.report import collect, describe_images, make_folder, print_table, write_results
+from evaluation.checks import check_counts, check_seed
+from evaluation.report import check_folder, collect, describe_images, print_table, write_results
 from keras_ctxattr.context.training import load_predictor, recipe_of, split_run
 from keras_ctxattr.data.grids import grid_batches
 from keras_ctxattr.data.manifest import Manifest
@@ -34,7 +35,7 @@ class Config:
         out: folder of results.json.
         images: folder, archive, TFRecord file or tfds:NAME; may be repeated; the run's held-out
             images if not given.
-        num_images: number of photographs.
+        num_images: number of photographs, at least 2.
         patches_per_image: number of patches of each.
         seed: seed of all draws.
     """
@@ -46,16 +47,27 @@ class Config:
     patches_per_image: int = 8
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        check_counts(self, "num_images", at_least=2)
+        check_counts(self, "patches_per_image")
+        check_seed(self)
+
 
 def main(config: Config) -> dict[str, Any]:
     """Compares the two, writes the results and gives them."""
-    out = make_folder(config.out)
+    out = check_folder(config.out)
     model = load_predictor(config.run)
     run = Run.read(config.run)
-    manifest = collect(config.images) if config.images else split_run(run)[1]
     if recipe_of(run).preset != "released":
         raise ValueError('`--run` must be of preset "released": the other has no contrast to set')
+    manifest = collect(config.images) if config.images else split_run(run)[1]
     pairs = list(_patches(manifest, run, config))
+    if len(pairs) < 2:
+        raise ValueError(
+            "Patches of different photographs are compared: give at least 2 that are large "
+            f"enough. Received: {len(pairs)}"
+        )
     by_image, by_patch = (
         _unit(np.asarray(model.backbone(np.concatenate(side), training=False), "float32"))
         for side in zip(*pairs, strict=True)
@@ -67,6 +79,7 @@ def main(config: Config) -> dict[str, Any]:
         "cosine_median": float(np.median(cosines)),
         "cosine_5_percent": float(np.quantile(cosines, 0.05)),
         "cosine_of_different_images": float(others.mean()),
+        "num_images": len(pairs),
         "num_patches": len(cosines),
     }
     return write_results(

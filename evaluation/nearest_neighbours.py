@@ -16,28 +16,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from evaluation.checks import check_counts, check_seed
+from evaluation.networks import load_networks
 from evaluation.report import (
+    check_folder,
     collect,
     describe_images,
-    make_folder,
     print_table,
     track,
     write_results,
 )
 from keras_ctxattr.context.evaluation import (
     PatchSample,
-    backbone_function,
     describe_patches,
     nearest_patches,
     sample_patches,
     shared_neighbours,
-    untrained_backbone,
 )
-from keras_ctxattr.context.training import load_predictor, split_run
+from keras_ctxattr.context.training import split_run
 from keras_ctxattr.data.manifest import Manifest
-from keras_ctxattr.export import read_module
 from keras_ctxattr.pictures import neighbours_sheet, write_png
 from keras_ctxattr.runs import Run
 from training.flags import parse_flags, run_script
@@ -80,21 +78,27 @@ class Config:
             raise ValueError("Give `--run`, or `--module`, or both")
         if not self.run and not self.images:
             raise ValueError("Give `--images`: only a run has held-out photographs of its own")
-        numbers = (self.num_queries, self.num_patches, self.num_neighbours, self.num_rows)
-        if min(numbers) < 1 or self.num_queries > self.num_patches:
+        check_counts(self, "num_queries", "num_neighbours", "num_rows")
+        check_counts(self, "num_patches", at_least=2)
+        check_seed(self)
+        if self.num_queries > self.num_patches:
             raise ValueError(
-                "All numbers must be at least 1, and `--num-queries` at most `--num-patches`. "
-                f"Received: queries {self.num_queries}, patches {self.num_patches}, neighbours "
-                f"{self.num_neighbours}, rows {self.num_rows}"
+                "`--num-queries` must be at most `--num-patches`. "
+                f"Received: {self.num_queries} and {self.num_patches}"
             )
 
 
 def main(config: Config) -> dict[str, Any]:
     """Looks up the neighbours, writes results and picture, and gives the results."""
-    out = make_folder(config.out)
-    methods, patch_size = _methods(config)
+    out = check_folder(config.out)
+    methods, patch_size = load_networks(config.run, config.module, config.seed)
     manifest = _images(config)
     sample = sample_patches(manifest, config.num_patches, patch_size=patch_size, seed=config.seed)
+    if len(set(sample.images)) < 2:
+        raise ValueError(
+            "Neighbours come from other photographs: give at least 2 that are large enough. "
+            "Received: 1"
+        )
     queries = np.random.default_rng(config.seed).permutation(len(sample))[: config.num_queries]
     found = {
         name: _look_up(name, describe, sample, queries, config.num_neighbours)
@@ -119,24 +123,6 @@ def _images(config: Config) -> Manifest:
     if config.images or config.run is None:
         return collect(config.images)
     return split_run(Run.read(config.run))[1]
-
-
-def _methods(config: Config) -> tuple[dict[str, Callable[..., Any]], int]:
-    """Gives each method's function from pixels in [0, 1] to features, and the side of a patch."""
-    methods: dict[str, Callable[..., Any]] = {}
-    sides = []
-    if config.run:
-        predictor = load_predictor(config.run)
-        methods["this network"] = backbone_function(predictor)
-        untrained = untrained_backbone(predictor, config.seed)
-        methods["untrained"] = backbone_function(predictor, untrained)
-        sides.append(predictor.cutter.patch_size)
-    for folder in config.module:
-        sides.append(read_module(folder)["patch_size"])
-        methods[str(folder)] = tf.saved_model.load(str(folder))
-    if len(set(sides)) > 1:
-        raise ValueError(f"All networks must take patches of one size. Received: {sides} pixels")
-    return methods, sides[0]
 
 
 def _look_up(
@@ -185,7 +171,7 @@ def _summarize(
     """
     values: dict[str, Any] = {
         name: {
-            "mean_similarity": float(cosines[indices >= 0].mean()) if (indices >= 0).any() else 0.0,
+            "mean_similarity": float(cosines[indices >= 0].mean()),
             "same_place": _same_place(sample, queries, indices),
         }
         for name, (indices, cosines) in found.items()
@@ -210,7 +196,7 @@ def _same_place(sample: PatchSample, queries: np.ndarray, indices: np.ndarray) -
     differences = np.abs(sample.positions[indices] - sample.positions[queries][:, None])
     near = (differences < NEAR).all(axis=-1)
     found = indices >= 0
-    return float(near[found].mean()) if found.any() else 0.0
+    return float(near[found].mean())
 
 
 def report(config: Config) -> None:

@@ -11,6 +11,7 @@ import resource
 import sys
 from pathlib import Path
 
+from evaluation.checks import check_counts
 from keras_ctxattr.data.grids import grid_batches
 from keras_ctxattr.data.manifest import Manifest
 from training.flags import parse_flags, run_script
@@ -27,6 +28,10 @@ class Config:
 
     manifest: Path
     num_steps: int = 100
+
+    def __post_init__(self) -> None:
+        """Checks the number."""
+        check_counts(self, "num_steps")
 
 
 def main(config: Config) -> dict[str, float]:

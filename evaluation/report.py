@@ -1,5 +1,7 @@
 """What every evaluation leaves behind: results.json, pictures, one table."""
 
+import contextlib
+import errno
 import os
 import sys
 import time
@@ -26,18 +28,27 @@ _SECONDS_BETWEEN_LINES = 30
 Item = TypeVar("Item")
 
 
-def make_folder(out: Path) -> Path:
-    """Makes the folder of the results, so that it fails before the work and not after it.
+def check_folder(out: Path) -> Path:
+    """Checks that results can be written, so that this fails before the work and not after it.
+
+    What is not there yet is made and removed again: an evaluation that fails leaves nothing behind.
 
     Raises:
         ValueError: if it cannot be written.
     """
+    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise PermissionError(errno.EACCES, "not writable")
     except OSError as error:
-        raise ValueError(f"`--out` must be a folder. Received: {out} ({error.strerror})") from error
-    if not os.access(out, os.W_OK):
-        raise ValueError(f"`--out` must be a folder of your own. Received: {out}, not writable")
+        raise ValueError(
+            f"`--out` must be a folder that you may write to. Received: {out} ({error.strerror})"
+        ) from error
+    finally:
+        for folder in missing:
+            with contextlib.suppress(OSError):  # somebody else has put something there
+                folder.rmdir()
     return out
 
 

@@ -1,18 +1,23 @@
 """Speed of context prediction: training steps, input pipeline, half precision, memory.
 
-`context_pairs_per_second_*`: training steps of `ContextPredictor` (each patch once, pairs gathered)
-beside the textbook form with the same layers, optimiser and metrics, in which both patches of every
-pair are cut, processed and pushed through the shared backbone, and fc7 works on the concatenated
-features. Both take the *same pairs* a step (1 008 by default: AlexNet has 63 million weights, and
-with few pairs their update would dominate both sides; no micro-batches, whose repeated gradients
-would only burden the textbook form). `released`: the pairs of a real batch, padding counted as
-work but not as pairs; `4x4`: grids of 16 patches with 84 pairs each.
+Every figure is `{value, baseline, ratio}`, ratio = value / baseline.
+
+`context_pairs_per_second_released`, `_4x4`: training steps of `ContextPredictor` (each patch once,
+pairs gathered) beside the textbook form with the same layers, optimiser and metrics, in which both
+patches of every pair are cut, processed and pushed through the shared backbone, and fc7 works on
+the concatenated features. Both take the *same pairs* a step (1 008 by default: AlexNet has 63
+million weights, and with few pairs their update would dominate both sides; no micro-batches, whose
+repeated gradients would only burden the textbook form). `released`: the pairs of a real batch,
+padding counted as work but not as pairs; `4x4`: grids of 16 patches with 84 pairs each.
+`context_pairs_per_second` without more is the figure of released sampling, the default, again.
 
 `images_per_second`: `grid_batches` beside a bare `tf.data` loop of JPEG decoding (from memory) and
-area resizing to sizes of the same law; `decode_only`: that loop without resizing.
+area resizing to sizes of the same law; `images_per_second_of_decoding`: the same beside that loop
+without resizing, the ceiling of every pipeline.
 
 `bfloat16`: our step under mixed_bfloat16 beside float32. `peak_memory`: MB that a process takes to
-read 300 photographs listed 20 times, beside the same number of batches of the 300.
+read 300 photographs listed 20 times, beside the same number of batches of the 300. `tflops`, on a
+GPU alone: TFLOP/s of our step under mixed_bfloat16 beside the GPU's peak.
 """
 
 import dataclasses
@@ -31,6 +36,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from evaluation.speed_gpu import count_flops, find_peak
 from keras_ctxattr.backbones import alexnet
 from keras_ctxattr.backbones.networks import uniform_initializer
 from keras_ctxattr.context.head import PairHead
@@ -54,7 +60,7 @@ class Workload:
         images: sources of JPEG photographs.
         pairs: pairs a training step.
         rounds: alternations.
-        peak_tflops: peak of the GPU, TFLOP/s, or None.
+        peak_tflops: peak of the GPU, TFLOP/s; from a table of GPUs if None.
         seed: seed of weights and draws.
         num_images: images of one timing of the input pipeline.
         hidden_units: width of fc6 to fc8.
@@ -76,10 +82,12 @@ def measure(workload: Workload) -> Measurements:
     if len(manifest) == 0:
         raise ValueError(f"`--images` must hold JPEG photographs. Received: {workload.images}")
     released, grids = released_batch(manifest, workload), grid_batch(workload.pairs // 84 or 1)
+    towers = _measure_towers(released, workload)
     figures = {
-        "images_per_second": _measure_input(manifest, workload),
+        **_measure_input(manifest, workload),
         "peak_memory": _measure_memory(manifest),
-        "context_pairs_per_second_released": _measure_towers(released, workload),
+        "context_pairs_per_second": towers,
+        "context_pairs_per_second_released": dict(towers),
         "context_pairs_per_second_4x4": _measure_towers(grids, workload),
         "bfloat16": _measure_policies(released, workload),
     }
@@ -106,8 +114,8 @@ def alternate(functions: Mapping[str, Callable[[], float | None]], rounds: int) 
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def _compared(value: float, baseline: float, **further: float) -> dict[str, float]:
-    return {"value": value, "baseline": baseline, "ratio": value / baseline, **further}
+def _compared(value: float, baseline: float) -> dict[str, float]:
+    return {"value": value, "baseline": baseline, "ratio": value / baseline}
 
 
 # --- training steps ------------------------------------------------------------------------------
@@ -228,9 +236,7 @@ def _measure_towers(batch: dict[str, Any], workload: Workload) -> dict[str, floa
         {"ours": training_step(ours, batch), "towers": training_step(towers, plain)},
         workload.rounds,
     )
-    return _compared(
-        num_pairs / seconds["ours"], num_pairs / seconds["towers"], pairs_per_step=num_pairs
-    )
+    return _compared(num_pairs / seconds["ours"], num_pairs / seconds["towers"])
 
 
 def _measure_policies(batch: dict[str, Any], workload: Workload) -> dict[str, float]:
@@ -243,39 +249,21 @@ def _measure_policies(batch: dict[str, Any], workload: Workload) -> dict[str, fl
     return _compared(num_pairs / seconds["mixed_bfloat16"], num_pairs / seconds["float32"])
 
 
-def count_flops(backbone: keras.Model, hidden_units: int, patches: int, pairs: int) -> float:
-    """Counts the multiplications and additions of one training step, convolutions and products.
-
-    A step costs three forward passes: the gradients of weights and of inputs cost one each.
-    """
-    forward = 0.0
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            forward += 2.0 * np.prod(layer.kernel.shape) * np.prod(layer.output.shape[1:3])
-        elif isinstance(layer, keras.layers.Dense):
-            forward += 2.0 * np.prod(layer.kernel.shape)
-    num_features = backbone.output_shape[-1]
-    per_patch = forward + 4.0 * num_features * hidden_units
-    per_pair = 2.0 * hidden_units * (hidden_units + 8)
-    return 3 * (patches * per_patch + pairs * per_pair)
-
-
 def _measure_peak(batch: dict[str, Any], rate: float, workload: Workload) -> Measurements:
-    """Gives the TFLOP/s of our step under mixed_bfloat16 beside the GPU's peak."""
+    """Gives the TFLOP/s of our step under mixed_bfloat16 beside the GPU's peak, where known."""
+    peak = find_peak(workload.peak_tflops)
+    if peak is None:
+        return {}
     backbone = alexnet("released", num_features=workload.hidden_units)
     num_pairs = len(_without_padding(batch)["pairs"])
     flops = count_flops(backbone, workload.hidden_units, len(batch["corners"]), num_pairs)
-    reached = flops * rate / num_pairs / 1e12
-    if workload.peak_tflops is None:
-        print("Give `--peak-tflops` to see the share of the GPU's peak", file=sys.stderr)
-        return {"tflops": {"value": reached}}
-    return {"tflops": _compared(reached, workload.peak_tflops)}
+    return {"tflops": _compared(flops * rate / num_pairs / 1e12, peak)}
 
 
 # --- input ---------------------------------------------------------------------------------------
 
 
-def _measure_input(manifest: Manifest, workload: Workload) -> dict[str, float]:
+def _measure_input(manifest: Manifest, workload: Workload) -> Measurements:
     config = GridConfig()
     ours = iter(grid_batches(manifest, config, seed=workload.seed))
     bare = iter(_bare_loop(manifest, workload, resized=True))
@@ -290,7 +278,10 @@ def _measure_input(manifest: Manifest, workload: Workload) -> dict[str, float]:
         workload.rounds,
     )
     rates = {name: workload.num_images / time for name, time in seconds.items()}
-    return _compared(rates["ours"], rates["bare"], decode_only=rates["decoded"])
+    return {
+        "images_per_second": _compared(rates["ours"], rates["bare"]),
+        "images_per_second_of_decoding": _compared(rates["ours"], rates["decoded"]),
+    }
 
 
 def _time_stream(stream: Iterator[Any], images_each: int, num_images: int) -> float:

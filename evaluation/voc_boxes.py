@@ -14,8 +14,10 @@ from keras_ctxattr.data.images import encoded_reader
 from keras_ctxattr.data.manifest import Manifest, scan_images
 from keras_ctxattr.data.voc import read_voc
 
-GAP = 48  # pixels between patches: with patches of 96 a box of 240 pixels just holds two a side
+GAP = 48  # pixels between patches
+MIN_SIDE = 240  # of a box as annotated: two patches of 96 and the gap
 _MIN_PIXELS, _MAX_PIXELS = 150_000, 450_000
+_DRAWS = 32  # of a scale for one image, before the largest one is taken
 # Patches of a quad are numbered 0 1 / 2 3; (first, second) by position. Where two pairs have the
 # same position, one of them is drawn.
 _PAIRS = (
@@ -32,7 +34,7 @@ _PAIRS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WholeObjects:
-    """Objects that are neither truncated nor occluded nor difficult.
+    """Large objects that are neither truncated nor occluded nor difficult.
 
     Attributes:
         manifest: their images.
@@ -48,7 +50,7 @@ class WholeObjects:
 
 
 def read_whole_objects(source: Path, image_set: str) -> WholeObjects:
-    """Reads the objects of an image set that are whole.
+    """Reads the objects of an image set that are whole, and at least 240 pixels a side.
 
     Args:
         source: folder or archive in the layout of VOC.
@@ -56,7 +58,10 @@ def read_whole_objects(source: Path, image_set: str) -> WholeObjects:
 
     Raises:
         CollectionError: if it is no such data set.
-        ValueError: if no object is whole.
+        ValueError: if there is no such object.
+
+    Reference:
+        Doersch, Gupta, Efros 2015, section 4.6: "at least 240 pixels on each side", as annotated.
     """
     images = read_voc(source, image_set)
     manifest = scan_images(source, keep_duplicates=True).usable()
@@ -73,12 +78,12 @@ def read_whole_objects(source: Path, image_set: str) -> WholeObjects:
             image.objects.difficult,
             strict=True,
         )
-        if not any(flags)
+        if not any(flags) and min(box[2] - box[0], box[3] - box[1]) >= MIN_SIDE
     ]
     if not found:
         raise ValueError(
-            "At least one object must be neither truncated nor occluded nor difficult. "
-            f"Received: {source}, {image_set}, with none"
+            f"At least one object must be {MIN_SIDE} pixels a side or larger, and neither "
+            f"truncated nor occluded nor difficult. Received: {source}, {image_set}, with none"
         )
     return WholeObjects(
         manifest=manifest,
@@ -98,8 +103,10 @@ def box_batches(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Gives one batch a box: pairs that lie wholly inside it, every position equally often.
 
-    Images are scaled as in training, then a box must have room for 2 x 2 patches: 240 pixels a
-    side. Quads of patches are laid at random inside it; each gives one pair of every position.
+    Images are scaled as in training: a scale at which 2 x 2 patches find no room in the box is
+    drawn anew. Quads of patches are laid at random inside it; each gives one pair of every
+    position. A box in which they never find room (in an image of more than 450 000 pixels, or with
+    larger patches) is left out.
 
     Args:
         objects: what to draw from.
@@ -116,8 +123,8 @@ def box_batches(
     count = 0
     for index in generator.permutation(len(objects.classes)):
         image = decode_image(read(tf.constant(objects.rows[index], tf.int64))).numpy()
-        inside = _scaled_inside(image, objects.boxes[index], generator)
-        if min(inside.shape[:2]) >= 2 * patch_size + GAP:
+        inside = _scaled_inside(image, objects.boxes[index], 2 * patch_size + GAP, generator)
+        if inside is not None:
             yield (
                 objects.classes[index],
                 _quad_batch(inside, patch_size, pairs_per_box // 8, generator),
@@ -128,14 +135,22 @@ def box_batches(
 
 
 def _scaled_inside(
-    image: np.ndarray, box: np.ndarray, generator: np.random.Generator
-) -> np.ndarray:
-    scale = np.sqrt(generator.uniform(_MIN_PIXELS, _MAX_PIXELS) / (image.shape[0] * image.shape[1]))
-    height, width = (int(side * scale) for side in image.shape[:2])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    scaled = cv2.resize(image, (width, height), interpolation=method)
-    left, top, right, bottom = (max(0, int(side * scale)) for side in box)
-    return scaled[top:bottom, left:right]
+    image: np.ndarray, box: np.ndarray, min_side: int, generator: np.random.Generator
+) -> np.ndarray | None:
+    """Gives the inside of a box, its image scaled at random, or None where it stays too small."""
+    size = np.array(image.shape[:2])
+    # Where all draws are unlucky, the largest area serves, as in `grid_batches`.
+    areas = [*generator.uniform(_MIN_PIXELS, _MAX_PIXELS, _DRAWS), _MAX_PIXELS]
+    for scale in np.sqrt(np.array(areas) / size.prod()):
+        # The tiny number keeps whole numbers whole.
+        height, width = (int(side) for side in size * scale + 1e-6)
+        limits = [width, height, width, height]
+        left, top, right, bottom = np.clip((box * scale + 1e-6).astype(int), 0, limits)
+        if min(right - left, bottom - top) >= min_side:
+            method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+            scaled = cv2.resize(image, (width, height), interpolation=method)
+            return scaled[top:bottom, left:right]
+    return None
 
 
 def _quad_batch(

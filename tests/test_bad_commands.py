@@ -1,12 +1,20 @@
-"""What a user can get wrong on a command line ends in one line that says how to mend it."""
+"""What a user gets wrong ends in one line that says how to mend it, and leaves nothing behind."""
 
 import sys
+import types
 
 import cv2
 import numpy as np
 import pytest
 
-from evaluation import aberration, nearest_neighbours, pretext_accuracy, speed
+from evaluation import (
+    aberration,
+    image_normalization,
+    nearest_neighbours,
+    peak_memory,
+    pretext_accuracy,
+    speed,
+)
 from keras_ctxattr import cli
 from training import pretrain_context
 from training.flags import parse_flags, run_script
@@ -57,25 +65,54 @@ SCRIPTS = [
     (pretext_accuracy, ["--run", "{empty}/nowhere", "--out", "{empty}/out"], "no run folder"),
     (pretext_accuracy, ["--out", "{empty}/out"], "--run"),
     (pretext_accuracy, ["--run", "r", "--out", "o", "--pairs-per-image", "3"], "multiple of 2"),
+    (pretext_accuracy, ["--run", "r", "--out", "o", "--seed", "-5"], "--seed"),
+    (pretext_accuracy, ["--run", "r", "--out", "o", "--colour", "grey"], "--colour"),
+    (pretext_accuracy, ["--run", "{words}", "--out", "{words}/text.txt"], "`--out` must be"),
+    (image_normalization, ["--run", "r", "--out", "o", "--num-images", "0"], "--num-images"),
+    (image_normalization, ["--run", "{empty}", "--out", "{empty}/new/out"], "no run folder"),
     (nearest_neighbours, ["--out", "{empty}/out"], "--run"),
-    (nearest_neighbours, ["--module", "{words}", "--out", "{empty}/o", "--images", "{photos}"], ""),
+    (nearest_neighbours, ["--run", "r", "--out", "o", "--num-patches", "0"], "--num-patches"),
+    (
+        nearest_neighbours,
+        ["--module", "{words}", "--out", "{empty}/o", "--images", "{photos}"],
+        "must be a module that `ctxattr export` or `export_module` wrote. Received: {words}",
+    ),
     (aberration, ["--images", "{photos}", "--out", "{empty}/o", "--strength", "-1"], "strength"),
+    (aberration, ["--images", "{photos}", "--out", "{empty}/o", "--minutes", "inf"], "--minutes"),
+    (aberration, ["--images", "{photos}", "--out", "{empty}/o", "--run", "{words}"], "run folder"),
+    (aberration, ["--images", "{photos}", "--out", "{empty}/o", "--no-regressors"], "--module"),
     (aberration, ["--images", "{empty}", "--out", "{empty}/o"], "must"),
+    (peak_memory, ["--manifest", "{empty}/nowhere.sqlite"], "nowhere.sqlite"),
+    (peak_memory, ["--manifest", "m", "--num-steps", "0"], "--num-steps"),
     (speed, ["--only", "lunch"], "--only"),
+    (speed, ["--peak-tflops", "nan"], "--peak-tflops"),
+    (speed, ["--images", "{photos}", "--json", "{empty}/speed.json"], "JPEG"),
 ]
 
 
-@pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    """Folders with nothing, with words, with two photographs, and with tiny ones."""
-    found = {name: tmp_path_factory.mktemp(name) for name in ("empty", "words", "photos", "tiny")}
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Folders with nothing, with words, with two photographs, and with tiny ones; the one with
+    nothing is where the user stands."""
+    found = {name: tmp_path / name for name in ("empty", "words", "photos", "tiny")}
+    for folder in found.values():
+        folder.mkdir()
     (found["words"] / "text.txt").write_text("no photographs here")
     rng = np.random.default_rng(0)
     for number in range(2):
         picture = rng.integers(0, 255, (260, 300, 3), np.uint8)
         cv2.imwrite(str(found["photos"] / f"{number}.png"), picture)
         cv2.imwrite(str(found["tiny"] / f"{number}.png"), picture[:20, :30])
+    monkeypatch.chdir(found["empty"])
     return found
+
+
+def everything_below(folder):
+    """Gives the contents of every file, None for a folder, by path."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
 
 
 def check_one_line(text, start, mention):
@@ -86,11 +123,18 @@ def check_one_line(text, start, mention):
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize(("arguments", "mention"), CTXATTR, ids=lambda value: " ".join(value))
+def name_of(value):
+    """Names a test by its command line, and by what is mentioned."""
+    if isinstance(value, types.ModuleType):
+        return value.__name__
+    return " ".join(value) if isinstance(value, list) else None
+
+
+@pytest.mark.parametrize(("arguments", "mention"), CTXATTR, ids=name_of)
 def test_ctxattr_says_it_in_one_line(arguments, mention, places, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
     arguments = [argument.format(**places) for argument in arguments]
     monkeypatch.setattr(sys, "argv", ["ctxattr", *arguments])
+    before = everything_below(tmp_path)
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == cli.ERROR_CODE
@@ -98,13 +142,16 @@ def test_ctxattr_says_it_in_one_line(arguments, mention, places, tmp_path, monke
     # `quickstart` says first what it is about to do.
     check_one_line("\n".join(errors[-1:]), "ctxattr: ", mention)
     assert not any("Traceback" in line for line in errors)
-    assert not list(places["empty"].iterdir())
+    # What a failed start left made the next one, with the mistake mended, another run's folder.
+    assert everything_below(tmp_path) == before
 
 
-@pytest.mark.parametrize(("script", "arguments", "mention"), SCRIPTS)
-def test_scripts_say_it_in_one_line(script, arguments, mention, places, capsys):
+@pytest.mark.parametrize(("script", "arguments", "mention"), SCRIPTS, ids=name_of)
+def test_scripts_say_it_in_one_line(script, arguments, mention, places, tmp_path, capsys):
     arguments = [argument.format(**places) for argument in arguments]
+    before = everything_below(tmp_path)
     with pytest.raises(SystemExit) as stop:
         run_script(script.main, parse_flags(script.Config, arguments))
     assert stop.value.code == 2
-    check_one_line(capsys.readouterr().err, "", mention)
+    check_one_line(capsys.readouterr().err, "error: ", mention.format(**places))
+    assert everything_below(tmp_path) == before

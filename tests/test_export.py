@@ -174,6 +174,45 @@ def test_small_photos_are_enlarged_by_interpolation(module: object) -> None:
     assert_close(found, module(scaled[None] / 255))
 
 
+@pytest.mark.parametrize(
+    ("size", "scaled"),
+    [
+        # 300 000 pixels of these would be 77 a side, less than a patch: an error for all files.
+        ((20, 1000), (96, 4800)),
+        ((4000, 40), (9600, 96)),  # 100 times: the limit
+        ((40, 1280), (97, 3098)),  # 32 times: as large as every other photograph
+    ],
+)
+def test_thin_photos_are_enlarged_to_a_patchs_height(
+    module: object, size: tuple[int, int], scaled: tuple[int, int]
+) -> None:
+    pixels = np.round(photos(1, *size)[0] * 255).astype("uint8")
+    enlarged = tf.image.resize(tf.cast(pixels, tf.float32), scaled, method="bilinear")
+    ordinary = encode(np.round(photos(1, 120, 150, 1)[0] * 255).astype("uint8"), "png")
+    found = module.serve_bytes(tf.constant([ordinary, encode(pixels, "png")]))
+    assert_close(found[1], module(enlarged[None] / 255)[0])
+    assert_close(found[0], module.serve_bytes(tf.constant([ordinary]))[0])
+
+
+@pytest.mark.parametrize("size", [(1, 101), (10, 1001), (3030, 30)])
+def test_a_line_of_pixels_is_one_clear_error_and_not_a_huge_image(
+    module: object, size: tuple[int, int]
+) -> None:
+    pixels = np.zeros((*size, 3), "uint8")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="differ at most 100 times; crop it"):
+        module.serve_bytes(tf.constant([encode(pixels, "png")]))
+
+
+def test_one_unreadable_file_is_an_error_for_the_call(module: object, folder: Path) -> None:
+    readable = encode(np.zeros((120, 120, 3), "uint8"), "png")
+    for broken in (b"", b"no image", readable[: len(readable) // 2]):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            module.serve_bytes(tf.constant([readable, broken]))
+    told = read_module(folder)["input"]
+    assert told["encoded_max_aspect"] == 100
+    assert "error for the whole call" in told["encoded_errors"]
+
+
 # --- learning on ----------------------------------------------------------------------------------
 
 

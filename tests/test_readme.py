@@ -1,11 +1,15 @@
 """Every Python snippet of the README runs, in the order in which a reader would try them."""
 
+import importlib
 import re
+import shlex
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+
+from training.flags import parse_flags
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 # The same code on less: a few steps of a small network.
@@ -60,3 +64,15 @@ def test_every_command_named_in_the_readme_exists():
     assert modules
     for module in modules:
         assert Path(__file__).parents[1].joinpath(*module.split(".")).with_suffix(".py").exists()
+
+
+SCRIPT_COMMANDS = re.findall(
+    r"python -m ((?:training|evaluation)\.\w+)((?: [^\s`|#\\]+)+)", README, re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(("module", "flags"), SCRIPT_COMMANDS)
+def test_every_flag_named_in_the_readme_exists(module, flags):
+    words = ["0" if word == "S" else word for word in shlex.split(flags)]
+    if words[0].startswith("--"):
+        parse_flags(importlib.import_module(module).Config, words)

@@ -23,7 +23,8 @@ def count_positions(model: ContextPredictor, batches: Iterable[dict[str, Any]]) 
     """Counts, for each batch, which position was predicted where which was true.
 
     Args:
-        model: the trained model; nothing is downsampled, colour and jitter act as in training.
+        model: the trained model; nothing is downsampled, its colour guard and jitter act. For
+            another colour guard see `with_colour`.
         batches: as `evaluation_batches` gives them, one image a batch.
 
     Returns:
@@ -86,6 +87,30 @@ def summarize_positions(counts: np.ndarray) -> dict[str, Any]:
         "accuracy_std_over_images": deviation,
         "accuracy_standard_error": deviation / len(shares) ** 0.5,
     }
+
+
+def with_colour(predictor: ContextPredictor, colour: str) -> ContextPredictor:
+    """Gives a predictor with the same weights whose patches go through another colour guard.
+
+    It serves to score models that were trained with different guards on one task.
+
+    Args:
+        predictor: the trained model; it stays as it is. The result shares its backbone: use it to
+            predict, not to train.
+        colour: `"drop"`, `"project"` or `"none"`.
+
+    Returns:
+        The predictor itself where it has this guard, else another one.
+
+    Raises:
+        ValueError: if `colour` is unknown.
+    """
+    config = predictor.get_config()
+    if colour == config["colour"]:
+        return predictor
+    other = type(predictor)(**{**config, "backbone": predictor.backbone, "colour": colour})
+    other.head.set_weights(predictor.head.get_weights())
+    return other
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,9 @@ Step = Callable[[tf.Tensor], tf.Tensor]
 PHOTO_PIXELS = 300_000
 """About how many pixels an encoded photograph is scaled to: the middle of what training draws."""
 
+MAX_ASPECT = 100
+"""Longer side of an encoded photograph divided by its shorter one, at most: it bounds memory."""
+
 
 class FeatureModule(tf.train.Checkpoint):
     """What is saved: `tf.saved_model.load` gives back an object with these attributes.
@@ -28,7 +31,10 @@ class FeatureModule(tf.train.Checkpoint):
     - `serve`, `train`: the same with `training` fixed, as `keras.layers.TFSMLayer` looks for them.
     - `feature_map(images)`: float32 `[batch, rows, columns, num_features]`.
     - `serve_bytes(encoded)`: string `[batch]`, image files of any size, JPEG and PNG mixed; each is
-      decoded upright, scaled to about 300 000 pixels, then as above.
+      decoded upright, scaled to about 300 000 pixels, or until its shorter side is a patch where
+      that is more (a panorama), then as above. One file that cannot be decoded, or whose sides
+      differ more than 100 times, is an error for the whole call: no features are better than wrong
+      ones, and a graph has no third way. Who serves files of strangers sends them one by one.
     - `variables`, `trainable_variables`, `regularization_losses`: what TF-Hub-style users expect.
 
     Args:
@@ -44,6 +50,7 @@ class FeatureModule(tf.train.Checkpoint):
         # objects, which other versions of Keras cannot read.
         self._map = _map_function(network, list(steps), patch_size)
         self._num_features = network.output_shape[-1]
+        self._patch_size = patch_size
         self.variables = [variable.value for variable in network.variables]
         self.trainable_variables = [variable.value for variable in network.trainable_variables]
         self.regularization_losses = [
@@ -77,7 +84,7 @@ class FeatureModule(tf.train.Checkpoint):
         """Gives one feature vector an image file."""
 
         def describe(contents: tf.Tensor) -> tf.Tensor:
-            photo = _scale_photo(decode_image(contents), PHOTO_PIXELS)
+            photo = _scale_photo(decode_image(contents), PHOTO_PIXELS, self._patch_size)
             return self(photo[None] / 255, training=False)[0]
 
         result = tf.TensorSpec([self._num_features], tf.float32)
@@ -144,8 +151,19 @@ def _signature(function: Any, argument: tf.TensorSpec, result: str) -> Any:
     return serve
 
 
-def _scale_photo(image: tf.Tensor, num_pixels: int) -> tf.Tensor:
-    """Scales both sides of a uint8 image to an area as training does; float32 in 0...255."""
-    size = tf.cast(tf.shape(image)[:2], tf.float64)
-    scale = tf.sqrt(num_pixels / tf.reduce_prod(size))
+def _scale_photo(image: tf.Tensor, num_pixels: int, min_side: int) -> tf.Tensor:
+    """Scales both sides of a uint8 image to an area as training does; float32 in 0...255.
+
+    An image so thin that its shorter side would be under `min_side` becomes larger than that area.
+    """
+    sides = tf.shape(image)[:2]
+    shorter = tf.minimum(sides[0], sides[1])
+    message = f"An image's sides may differ at most {MAX_ASPECT} times; crop it. Received:"
+    is_compact = tf.maximum(sides[0], sides[1]) <= MAX_ASPECT * shorter
+    check = tf.debugging.Assert(is_compact, [message, sides])
+    with tf.control_dependencies([check] if check is not None else []):
+        size = tf.cast(sides, tf.float64)
+    scale = tf.maximum(
+        tf.sqrt(num_pixels / tf.reduce_prod(size)), min_side / tf.cast(shorter, tf.float64)
+    )
     return resize_image(image, tf.maximum(tf.cast(tf.round(size * scale), tf.int32), 1))

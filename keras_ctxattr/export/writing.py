@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ctxattr.backbones.conversion import fully_convolutional
-from keras_ctxattr.export.module import PHOTO_PIXELS, FeatureModule
+from keras_ctxattr.export.module import MAX_ASPECT, PHOTO_PIXELS, FeatureModule
 from keras_ctxattr.layers import PatchProcessing, RandomDownsampling
 from keras_ctxattr.runs import write_atomically, write_json
 from keras_ctxattr.runs.identity import versions
@@ -191,6 +191,8 @@ def _describe_computation(
             "range": [0.0, 1.0],
             "min_side": patch_size,
             "encoded_pixels": PHOTO_PIXELS,
+            "encoded_max_aspect": MAX_ASPECT,
+            "encoded_errors": "one unreadable or too thin file is an error for the whole call",
         },
         "processing": {
             "preset": processing.preset,

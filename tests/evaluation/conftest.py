@@ -4,12 +4,15 @@ import tarfile
 from pathlib import Path
 
 import cv2
+import keras
 import numpy as np
 import pytest
 
+from keras_ctxattr.context.predictor import ContextPredictor
 from keras_ctxattr.context.recipe import ContextRecipe
 from keras_ctxattr.context.training import train_context
 from keras_ctxattr.data.grids import GridConfig
+from tests import restatements as plain
 
 TINY = ContextRecipe(
     backbone="compact",
@@ -47,3 +50,21 @@ def run_folder(sources, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     train_context(sources, folder, TINY, steps=2, held_out=0.25)
     return folder
+
+
+@pytest.fixture(scope="session")
+def predictor(run_folder) -> ContextPredictor:
+    """Gives the run's model; nobody may change it."""
+    return keras.saving.load_model(run_folder / "model.keras")
+
+
+def plain_features(model: ContextPredictor, patches) -> np.ndarray:
+    """Gives features of length 1, of float patches on the 0-255 scale, restated in plain numpy."""
+    ready = [plain.normalize_contrast(plain.subtract_channel_means(patch)) for patch in patches]
+    return unit_features(model, ready)
+
+
+def unit_features(model: ContextPredictor, ready) -> np.ndarray:
+    """Gives features of length 1, of patches that are normalised already."""
+    features = np.asarray(model.backbone(np.stack(ready).astype("float32"), training=False))
+    return features / np.linalg.norm(features, axis=1, keepdims=True)

@@ -9,6 +9,7 @@ from keras_ctxattr.context.evaluation import nearest_patches, sample_patches, sh
 from keras_ctxattr.context.training import load_predictor
 from keras_ctxattr.data.manifest import scan_images
 from keras_ctxattr.export import export_module
+from tests.evaluation.conftest import plain_features, write_photo
 
 
 def config(out, **further):
@@ -24,6 +25,39 @@ def test_run_is_compared_with_its_untrained_network(run_folder, sources, tmp_pat
     assert json.loads((tmp_path / "results.json").read_text())["num_queries"] == 5
     sheet = cv2.imread(str(tmp_path / "neighbours.png"))
     assert sheet.shape[1] > 5 * 72
+
+
+def test_similarities_are_those_of_a_plain_search(run_folder, predictor, sources, tmp_path):
+    results = nearest_neighbours.main(config(tmp_path, run=run_folder, images=sources))
+    sample = sample_patches(scan_images(sources).usable(), 24, seed=0)
+    features = plain_features(predictor, sample.patches.astype("float64"))
+    queries = np.random.default_rng(0).permutation(24)[:5]
+    cosines, near = [], []
+    for query in queries:
+        best = {}  # of each other photograph, its patch that is most alike
+        for patch in range(24):
+            cosine = float(features[query] @ features[patch])
+            image = sample.images[patch]
+            if image != sample.images[query] and cosine > best.get(image, (-2, 0))[0]:
+                best[image] = (cosine, patch)
+        for cosine, patch in sorted(best.values(), reverse=True)[:2]:
+            cosines.append(cosine)
+            distance = np.abs(sample.positions[patch] - sample.positions[query])
+            near.append(distance.max() < 0.1)
+    found = results["methods"]["this network"]
+    assert found["mean_similarity"] == pytest.approx(np.mean(cosines), abs=1e-4)
+    assert found["same_place"] == np.mean(near)
+    assert results["methods"]["untrained"]["mean_similarity"] != found["mean_similarity"]
+
+
+def test_one_photograph_has_no_neighbours(run_folder, tmp_path):
+    # It was a success: similarity 0, and a picture of queries alone.
+    write_photo(tmp_path / "photos" / "one.png", 0)
+    with pytest.raises(ValueError, match=r"at least 2 that are large enough\. Received: 1"):
+        nearest_neighbours.main(
+            config(tmp_path / "out", run=run_folder, images=[str(tmp_path / "photos")])
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_module_finds_what_its_run_finds(run_folder, sources, tmp_path):
@@ -72,6 +106,10 @@ def test_shared_neighbours_by_hand():
         ({}, "--module"),
         ({"module": ["m"]}, "--images"),
         ({"module": ["m"], "images": ["i"], "num_queries": 25}, "--num-queries"),
+        ({"run": "r", "num_queries": 1, "num_patches": 1}, "`--num-patches` must be at least 2"),
+        ({"run": "r", "num_neighbours": 0}, "`--num-neighbours` must be at least 1"),
+        ({"run": "r", "num_rows": -1}, "--num-rows"),
+        ({"run": "r", "seed": 2**31}, "--seed"),
     ],
 )
 def test_bad_values_are_refused(tmp_path, change, message):

@@ -1,16 +1,21 @@
 import dataclasses
 import json
+import shutil
 import tarfile
 
 import cv2
+import keras
 import numpy as np
 import pytest
 
 from evaluation import pretext_accuracy
 from evaluation.voc_boxes import _PAIRS, box_batches, read_whole_objects
-from keras_ctxattr.context.evaluation import count_positions, summarize_positions
+from keras_ctxattr.context.evaluation import count_positions, summarize_positions, with_colour
+from keras_ctxattr.context.predictor import ContextPredictor
+from keras_ctxattr.context.training import evaluation_batches
 from keras_ctxattr.data.grids import POSITIONS
-from tests.evaluation.conftest import write_photo
+from keras_ctxattr.data.manifest import scan_images
+from tests.evaluation.conftest import TINY, write_photo
 
 ANNOTATION = """<annotation><size><height>300</height><width>400</width></size>
 <object><name>cat</name><truncated>0</truncated><difficult>0</difficult>
@@ -40,6 +45,97 @@ def test_results_count_every_pair_of_every_image(run_folder, sources, tmp_path):
         assert results[name] is not None
 
 
+def test_accuracies_are_those_of_a_plain_count(run_folder, predictor, sources, tmp_path):
+    results = pretext_accuracy.main(config(run_folder, tmp_path, images=sources))
+    rights, numbers = [0] * 8, [0] * 8
+    images = scan_images(sources).usable()
+    for batch in evaluation_batches(images, TINY.grids, num_images=6, pairs_per_image=16, seed=0):
+        logits = np.asarray(predictor(batch, training=False))
+        for (_, _, position), row in zip(np.asarray(batch["pairs"]), logits, strict=True):
+            numbers[position] += 1
+            rights[position] += list(row).index(max(row)) == position
+    expected = [right / number for right, number in zip(rights, numbers, strict=True)]
+    assert 0 < sum(rights) < sum(numbers) == 6 * 16
+    assert results["accuracy"] == sum(rights) / sum(numbers)
+    assert results["accuracy_per_position"] == pytest.approx(expected)
+    assert results["majority"] == max(numbers) / sum(numbers)
+
+
+# ---- colour --------------------------------------------------------------------------------------
+
+
+def recoloured(predictor, colour):
+    """The same weights in a model that was built with another colour guard."""
+    settings = predictor.get_config()
+    backbone = keras.models.clone_model(predictor.backbone)
+    other = ContextPredictor(**{**settings, "backbone": backbone, "colour": colour})
+    other.backbone.set_weights(predictor.backbone.get_weights())
+    other.head.set_weights(predictor.head.get_weights())
+    return other
+
+
+@pytest.mark.parametrize("colour", ["project", "none"])
+def test_another_colour_guard_keeps_the_weights(predictor, sources, colour):
+    (batch,) = evaluation_batches(
+        scan_images(sources).usable(), TINY.grids, num_images=1, pairs_per_image=16
+    )
+    before = [np.array(weight) for weight in predictor.backbone.weights + predictor.head.weights]
+    own = np.asarray(predictor(batch))
+    other = with_colour(predictor, colour)
+    found = np.asarray(other(batch))
+    np.testing.assert_allclose(found, recoloured(predictor, colour)(batch), rtol=1e-5, atol=1e-5)
+    assert np.abs(found - own).max() > 1e-3
+    np.testing.assert_array_equal(predictor(batch), own)  # the first one has not changed
+    after = predictor.backbone.weights + predictor.head.weights
+    for weight, old in zip(after, before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+
+
+def test_the_own_colour_guard_is_no_new_model(predictor):
+    assert with_colour(predictor, "drop") is predictor
+    with pytest.raises(ValueError, match="`colour` one of"):
+        with_colour(predictor, "sepia")
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float32"])
+def test_another_colour_guard_keeps_the_dtype_policy(policy, predictor):
+    settings = {**predictor.get_config(), "backbone": predictor.backbone, "dtype": policy}
+    other = with_colour(ContextPredictor(**settings), "none")
+    assert other.dtype_policy.name == other.head.dtype_policy.name == policy
+
+
+def test_runs_are_scored_with_colours_dropped_whatever_they_were_trained_with(
+    run_folder, predictor, sources, tmp_path
+):
+    # An ablation run without the guard was scored without it: on another, easier task.
+    ablation = tmp_path / "ablation"
+    shutil.copytree(run_folder, ablation)
+    recoloured(predictor, "none").save(ablation / "model.keras")
+    found = {
+        (run.name, colour): pretext_accuracy.main(
+            config(run, tmp_path / "out", images=sources, **({"colour": colour} if colour else {}))
+        )
+        for run, colour in (
+            (run_folder, None),
+            (run_folder, "run"),
+            (run_folder, "none"),
+            (ablation, None),
+            (ablation, "run"),
+        )
+    }
+    dropped = found[run_folder.name, None]["confusion"]
+    coloured = found[run_folder.name, "none"]["confusion"]
+    assert dropped != coloured
+    assert found[run_folder.name, "run"]["confusion"] == dropped
+    assert found["ablation", None]["confusion"] == dropped
+    assert found["ablation", "run"]["confusion"] == coloured
+    assert found["ablation", None]["colour"] == "drop"
+    assert found["ablation", None]["colour_trained"] == "none"
+    assert "colour drop (trained with none)" in found["ablation", None]["protocol"]
+    assert "colour none (trained with none)" in found["ablation", "run"]["protocol"]
+    assert "--colour run" in found["ablation", "run"]["command"]
+
+
 def test_the_seed_decides_everything(run_folder, sources, tmp_path):
     first = config(run_folder, tmp_path / "a", images=sources)
     again = pretext_accuracy.main(dataclasses.replace(first, out=tmp_path / "b"))
@@ -54,6 +150,9 @@ def test_fewer_images_than_asked_are_all_used(run_folder, tmp_path, capsys):
     assert results["num_images"] == results["data"]["num_images"] < 32
     assert "fewer than 500" in capsys.readouterr().out
     assert results["data"]["images"] == "held out by the run"
+
+
+# ---- counting ------------------------------------------------------------------------------------
 
 
 def test_accuracies_by_hand():
@@ -85,21 +184,46 @@ def test_padded_pairs_are_not_counted():
     assert counts[0, 3, 3] == counts[0, 4, 3] == 1
 
 
+# ---- boxes ---------------------------------------------------------------------------------------
+
+
+def write_voc(root, images):
+    """Writes a data set of images given as name -> ((height, width), annotation)."""
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    for name, ((height, width), annotation) in images.items():
+        write_photo(root / "JPEGImages" / f"{name}.jpg", ord(name), max(height, width))
+        image = cv2.imread(str(root / "JPEGImages" / f"{name}.jpg"))[:height, :width]
+        cv2.imwrite(str(root / "JPEGImages" / f"{name}.jpg"), image)
+        (root / "Annotations" / f"{name}.xml").write_text(annotation)
+    (root / "ImageSets" / "Main" / "trainval.txt").write_text("\n".join(images))
+    return root
+
+
 @pytest.fixture(scope="module")
 def voc(tmp_path_factory):
-    root = tmp_path_factory.mktemp("voc")
-    for name in ("a", "b"):
-        write_photo(root / "JPEGImages" / f"{name}.jpg", ord(name), 400)
-        image = cv2.imread(str(root / "JPEGImages" / f"{name}.jpg"))[:300]
-        cv2.imwrite(str(root / "JPEGImages" / f"{name}.jpg"), image)
-        (root / "Annotations").mkdir(exist_ok=True)
-        (root / "Annotations" / f"{name}.xml").write_text(ANNOTATION)
-    (root / "ImageSets" / "Main").mkdir(parents=True)
-    (root / "ImageSets" / "Main" / "trainval.txt").write_text("a\nb\n")
+    size = (300, 400)
+    root = write_voc(
+        tmp_path_factory.mktemp("voc"), {"a": (size, ANNOTATION), "b": (size, ANNOTATION)}
+    )
     with tarfile.open(root / "voc.tar", "w") as archive:
         for name in ("JPEGImages", "Annotations", "ImageSets"):
             archive.add(root / name, name)
     return root / "voc.tar"
+
+
+def annotate(size, boxes):
+    """Gives an annotation with whole objects, named by their (left, top, width, height)."""
+    objects = [
+        f"<object><name>{'x'.join(map(str, box))}</name><bndbox><xmin>{box[0] + 1}</xmin>"
+        f"<ymin>{box[1] + 1}</ymin><xmax>{box[0] + box[2]}</xmax><ymax>{box[1] + box[3]}</ymax>"
+        "</bndbox></object>"
+        for box in boxes
+    ]
+    return (
+        f"<annotation><size><height>{size[0]}</height><width>{size[1]}</width></size>"
+        f"{''.join(objects)}</annotation>"
+    )
 
 
 def test_pairs_inside_boxes_are_scored_by_class(run_folder, voc, tmp_path):
@@ -126,6 +250,59 @@ def test_pairs_lie_inside_the_box_where_their_position_says(voc):
             assert POSITIONS[position] == "-".join(words)
 
 
+def test_boxes_are_chosen_by_their_annotated_size(tmp_path):
+    # They were chosen after scaling by a random area: of the first two, in an image that is
+    # usually enlarged, 239 pixels often passed and 240 sometimes did not.
+    wide, large = (375, 500), (600, 800)
+    root = write_voc(
+        tmp_path / "voc",
+        {
+            "a": (wide, annotate(wide, [(5, 5, 239, 300), (5, 5, 240, 300), (9, 7, 300, 239)])),
+            "b": (wide, annotate(wide, [(100, 100, 240, 240)])),
+            # Scaled to 450 000 pixels at most, 240 pixels become 232: no room for two patches.
+            "c": (large, annotate(large, [(0, 0, 240, 240), (10, 10, 500, 500)])),
+        },
+    )
+    objects = read_whole_objects(root, "trainval")
+    large_enough = ["0x0x240x240", "100x100x240x240", "10x10x500x500", "5x5x240x300"]
+    assert sorted(objects.classes) == large_enough
+    for seed in range(12):
+        drawn = list(box_batches(objects, pairs_per_box=8, seed=seed))
+        assert sorted(name for name, _ in drawn) == large_enough[1:]
+        for _, batch in drawn:
+            assert (batch["sizes"][0] >= 240).all()
+
+
+def test_a_box_shows_what_is_inside_it(tmp_path):
+    size = (375, 500)
+    root = write_voc(tmp_path / "voc", {"a": (size, annotate(size, [(100, 60, 260, 250)]))})
+    pixels = np.zeros((*size, 3), np.uint8)
+    pixels[60:310, 100:360] = 200
+    cv2.imwrite(str(root / "JPEGImages" / "a.png"), pixels)
+    (root / "JPEGImages" / "a.png").rename(root / "JPEGImages" / "a.jpg")
+    for seed in range(4):
+        ((_, batch),) = box_batches(
+            read_whole_objects(root, "trainval"), pairs_per_box=8, seed=seed
+        )
+        height, width = batch["sizes"][0]
+        inside = batch["canvases"][0, : height * width].reshape(height, width, 3)
+        assert np.mean(inside == 200) > 0.98  # but for a line at the edges, from interpolation
+        assert inside[2:-2, 2:-2].min() == 200
+        assert abs(height / width - 250 / 260) < 0.01
+
+
+def test_data_sets_without_a_large_whole_box_are_one_clear_error(run_folder, tmp_path):
+    size = (375, 500)
+    root = write_voc(tmp_path / "small", {"a": (size, annotate(size, [(0, 0, 239, 300)]))})
+    with pytest.raises(ValueError, match="240 pixels a side or larger"):
+        pretext_accuracy.main(config(run_folder, tmp_path / "out", voc=root))
+    size = (800, 1000)
+    root = write_voc(tmp_path / "large", {"a": (size, annotate(size, [(0, 0, 240, 240)]))})
+    with pytest.raises(ValueError, match="in none of which they find room"):
+        pretext_accuracy.main(config(run_folder, tmp_path / "out", voc=root))
+    assert not (tmp_path / "out").exists()
+
+
 def test_quads_offer_every_pair_once():
     assert sorted(pair for pairs in _PAIRS for pair in pairs) == sorted(
         (first, second) for first in range(4) for second in range(4) if first != second
@@ -133,8 +310,18 @@ def test_quads_offer_every_pair_once():
 
 
 @pytest.mark.parametrize(
-    "change", [{"num_images": 0}, {"pairs_per_image": 3}, {"voc": "v", "pairs_per_image": 12}]
+    ("change", "message"),
+    [
+        ({"num_images": 0}, "`--num-images` must be at least 1. Received: 0"),
+        ({"pairs_per_image": 0}, "`--pairs-per-image` must be at least 1"),
+        ({"pairs_per_image": 3}, "`--pairs-per-image` must be a multiple of 2"),
+        ({"voc": "v", "pairs_per_image": 12}, "`--pairs-per-image` must be a multiple of 8"),
+        ({"voc": "v", "images": ["i"]}, "not both"),
+        ({"seed": -5}, "`--seed` must be between 0 and 2147483647. Received: -5"),
+        ({"seed": 2**31}, "--seed"),
+        ({"colour": "red"}, "`--colour` must be one of drop, project, none, run. Received: red"),
+    ],
 )
-def test_bad_numbers_are_refused(tmp_path, change):
-    with pytest.raises(ValueError, match="--pairs-per-image"):
+def test_bad_values_are_refused(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
         config(tmp_path, tmp_path, **change)

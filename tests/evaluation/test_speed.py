@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import subprocess
 import sys
 
@@ -9,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from evaluation import peak_memory, speed, speed_context
-from evaluation.speed_context import TwoTowers, Workload, alternate, count_flops, grid_batch
+from evaluation.speed_context import TwoTowers, Workload, alternate, grid_batch
+from evaluation.speed_gpu import count_flops, find_peak, peak_tflops
 from keras_ctxattr.backbones import alexnet, compact
 from keras_ctxattr.context.predictor import ContextPredictor
 from keras_ctxattr.data.manifest import scan_images
@@ -91,21 +93,98 @@ def test_all_figures_are_there(sources, monkeypatch, tmp_path):
     monkeypatch.setitem(speed.STAGES, "context", lambda _: speed_context.measure(workload))
     figures = speed.main(speed.Config(images=sources, json=tmp_path / "speed.json"))
     assert set(figures) >= {
+        "context_pairs_per_second",
         "context_pairs_per_second_released",
         "context_pairs_per_second_4x4",
         "images_per_second",
+        "images_per_second_of_decoding",
         "bfloat16",
         "peak_memory",
     }
     for one in figures.values():
+        assert set(one) == {"value", "baseline", "ratio"}
+        assert one["value"] > 0
         assert one["ratio"] == pytest.approx(one["value"] / one["baseline"])
+    # The name that targets are stated for is the figure of the default sampling.
+    released = figures["context_pairs_per_second_released"]
+    assert figures["context_pairs_per_second"] == released
     assert json.loads((tmp_path / "speed.json").read_text()) == figures
 
 
 def test_peak_memory_reads_the_batches(sources, tmp_path):
     scan_images(sources).save(tmp_path / "images.sqlite")
     config = peak_memory.Config(manifest=tmp_path / "images.sqlite", num_steps=1)
-    assert peak_memory.main(config)["peak_megabytes"] > 10
+    before = peak_kilobytes()
+    megabytes = peak_memory.main(config)["peak_megabytes"]
+    assert before * 1024 / 1e6 <= megabytes <= peak_kilobytes() * 1024 / 1e6
+
+
+def peak_kilobytes():
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform != "darwin" else peak / 1024
+
+
+# ---- the GPU's line, without a GPU ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA A100-PCIE-40GB", 312),
+        ("NVIDIA A100 80GB PCIe", 312),
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H200", 989),
+        ("Tesla V100-SXM2-16GB", 125),
+        ("Tesla T4", 65),
+        ("NVIDIA L4", 121),
+        ("NVIDIA A10", 125),
+        ("NVIDIA GeForce RTX 4090", 165),
+        # A part of a GPU, slower relatives, and what came after this table.
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA A10G", None),
+        ("NVIDIA X900", None),
+    ],
+)
+def test_peaks_belong_to_exactly_their_device(name, peak):
+    assert peak_tflops(name) == peak
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Pretends that there is a GPU of a name of the test's choice."""
+    details = {}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: details)
+    return details
+
+
+def measured_peak(peak_of_flag=None):
+    workload = Workload(images=[], peak_tflops=peak_of_flag, hidden_units=8)
+    return speed_context._measure_peak(grid_batch(1), 1000.0, workload)
+
+
+def test_the_share_of_the_peak_is_a_figure_like_the_others(gpu, monkeypatch):
+    # Without `--peak-tflops` the entry was {"value"} alone: no share, and another shape.
+    monkeypatch.setattr(speed_context, "alexnet", lambda _, num_features: compact(width=4))
+    gpu["device_name"] = "Tesla T4"
+    flops = count_flops(compact(width=4), 8, 16, 84) * 1000 / 84
+    expected = {"value": flops / 1e12, "baseline": 65, "ratio": flops / 65e12}
+    assert measured_peak()["tflops"] == pytest.approx(expected)
+    assert measured_peak(130.0)["tflops"]["ratio"] == pytest.approx(expected["ratio"] / 2)
+
+
+def test_an_unknown_gpu_is_one_note_and_no_figure(gpu, capsys):
+    gpu["device_name"] = "NVIDIA X900"
+    assert measured_peak() == {}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "NVIDIA X900" in line
+    assert "--peak-tflops" in line
+    assert find_peak(500.0) == 500.0
+    del gpu["device_name"]
+    assert measured_peak() == {}
 
 
 def test_missing_photographs_are_one_line(monkeypatch, tmp_path):
@@ -115,7 +194,15 @@ def test_missing_photographs_are_one_line(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"only": "svm"}, "context"), ({"pairs": 10}, "256")]
+    ("change", "message"),
+    [
+        ({"only": "svm"}, "context"),
+        ({"pairs": 10}, "`--pairs` must be at least 256. Received: 10"),
+        ({"rounds": 0}, "--rounds"),
+        ({"peak_tflops": 0.0}, "`--peak-tflops` must be a finite number over 0. Received: 0.0"),
+        ({"peak_tflops": float("nan")}, "--peak-tflops"),
+        ({"seed": -1}, "--seed"),
+    ],
 )
 def test_bad_values_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
