@@ -1,13 +1,13 @@
 """How fast each stage is, beside a plain way to do the same, in one run on one machine.
 
-    python -m evaluation.speed --only context [--images PHOTOS] [--json speed.json]
+    python -m evaluation.speed [--only context|svm] [--images PHOTOS] [--json speed.json]
 
 Gives `{name: {value, baseline, ratio}}`. Both sides alternate and medians are taken, so that other
 work on the machine hits both; still, let nothing else run. Five minutes on two cores. Our targets
 there: context_pairs_per_second (and _released, the same figure) >= 6, context_pairs_per_second_4x4
 >= 6.5, images_per_second >= .9, bfloat16 >= 1.3 where the processor has AVX512_BF16, peak_memory
-within 10 % of 1. On a GPU, `tflops` adds the share of its peak. See `evaluation.speed_context` for
-what is compared.
+within 10 % of 1; svm >= 50, with an objective_gap of at most 1e-3. On a GPU, `tflops` adds the
+share of its peak. See `evaluation.speed_context` and `evaluation.speed_svm` for what is compared.
 """
 
 import dataclasses
@@ -19,16 +19,12 @@ from pathlib import Path
 import tensorflow as tf
 from rich.console import Console
 
-from evaluation import speed_context
+from evaluation import speed_context, speed_svm
 from evaluation.checks import check_counts, check_positive, check_seed
 from evaluation.report import print_table
 from keras_ctxattr.runs import write_json
 from training.flags import parse_flags, run_script
 
-# Name of a stage -> what measures it; a stage adds its line here.
-STAGES: dict[str, Callable[[speed_context.Workload], speed_context.Measurements]] = {
-    "context": speed_context.measure,
-}
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 _SAMPLE = "imagenet_sample_300.tar"
 
@@ -44,6 +40,7 @@ class Config:
             folder CTXATTR_DATA or ../shared/data if not given.
         pairs: pairs of patches in a training step, the same on both sides, at least 256.
         rounds: alternations of both sides, at least 1.
+        clusters: SVMs that are solved together, at least 8.
         peak_tflops: peak of the GPU in TFLOP/s, dense half precision, to state the share reached;
             from a table of GPUs if not given.
         seed: seed of weights and draws.
@@ -54,6 +51,7 @@ class Config:
     images: list[str] = dataclasses.field(default_factory=list)
     pairs: int = 1008
     rounds: int = 5
+    clusters: int = 1000
     peak_tflops: float | None = None
     seed: int = 0
 
@@ -63,12 +61,22 @@ class Config:
             raise ValueError(f"`--only` must be one of {', '.join(STAGES)}. Received: {self.only}")
         check_counts(self, "pairs", at_least=256)
         check_counts(self, "rounds")
+        check_counts(self, "clusters", at_least=8)
         check_positive(self, "peak_tflops")
         check_seed(self)
 
 
 def main(config: Config) -> speed_context.Measurements:
     """Measures, writes the file if asked for, and gives the figures."""
+    figures: speed_context.Measurements = {}
+    for name in [config.only] if config.only else STAGES:
+        figures |= STAGES[name](config)
+    if config.json:
+        write_json(config.json, figures)
+    return figures
+
+
+def _measure_context(config: Config) -> speed_context.Measurements:
     workload = speed_context.Workload(
         images=config.images or _sample_images(),
         pairs=config.pairs,
@@ -76,12 +84,19 @@ def main(config: Config) -> speed_context.Measurements:
         peak_tflops=config.peak_tflops,
         seed=config.seed,
     )
-    figures: speed_context.Measurements = {}
-    for name in [config.only] if config.only else STAGES:
-        figures |= STAGES[name](workload)
-    if config.json:
-        write_json(config.json, figures)
-    return figures
+    return speed_context.measure(workload)
+
+
+def _measure_svm(config: Config) -> speed_svm.Measurements:
+    problem = speed_svm.Problem(num_clusters=config.clusters, seed=config.seed)
+    return speed_svm.measure(problem, rounds=min(2, config.rounds))
+
+
+# Name of a stage -> what measures it; a stage adds its line here.
+STAGES: dict[str, Callable[[Config], speed_context.Measurements]] = {
+    "context": _measure_context,
+    "svm": _measure_svm,
+}
 
 
 def _sample_images() -> list[str]:

@@ -13,6 +13,7 @@ from keras_ctxattr.backbones.networks import BACKBONES
 from keras_ctxattr.context.predictor import ContextPredictor
 from keras_ctxattr.data.grids import GridConfig
 from keras_ctxattr.layers.normalization import IMAGENET_MEAN
+from keras_ctxattr.layers.processing import COLOURS, PRESETS
 
 OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     "sgd": lambda recipe: keras.optimizers.SGD(
@@ -82,6 +83,8 @@ class ContextRecipe:
             ("backbone", tuple(BACKBONES)),
             ("optimizer", tuple(OPTIMIZERS)),
             ("decay", DECAYS),
+            ("preset", PRESETS),
+            ("colour", COLOURS),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(
