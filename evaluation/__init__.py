@@ -1,6 +1,5 @@
 """The papers' protocols, one script each: `python -m evaluation.NAME`. Needs a checkout."""
 
-import os
+from keras_ctxattr.cli.app import load_tensorflow
 
-# TensorFlow reads it when it is first imported; its start-up notes would hide the one table.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+load_tensorflow()  # before a script imports it: its start-up notes would hide the one table

@@ -125,15 +125,7 @@ def main(config: Config) -> dict[str, Any]:
     settings = PositionConfig(strength=config.strength, patch_size=patch_size)
     manifest = settings.grids.mark_too_small(collect(config.images)).usable()
     training, tested = manifest.split(config.held_out)
-    models: dict[str, Any] = {}
-    facts: dict[str, dict[str, Any]] = {}
-    if config.regressors:
-        batches = position_batches(training, settings, seed=config.seed)
-        for guard in GUARDS:
-            models[guard], facts[guard] = _train(guard, batches, settings, config)
-    for name, describe in networks.items():
-        title = f"features of {name}"
-        models[title], facts[title] = _fit(title, describe, training, settings, config)
+    models, facts = _learn(networks, training, settings, config)
     held_out = _single_images(tested, settings, config, config.seed + 1, len(tested))
     values, clearest = _score(models, held_out, len(tested))
     write_png(out / "aberration.png", _picture(models, held_out, clearest, patch_size))
@@ -156,6 +148,31 @@ def main(config: Config) -> dict[str, Any]:
         ),
         images=describe_images(tested, "held out"),
     )
+
+
+def _learn(
+    networks: dict[str, Callable[..., Any]],
+    training: Manifest,
+    settings: PositionConfig,
+    config: Config,
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Gives everything that tells places, by name, and facts about how it was learnt."""
+    models: dict[str, Any] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    if config.regressors:
+        batches = position_batches(training, settings, seed=config.seed)
+        for guard in GUARDS:
+            models[guard], facts[guard] = _train(guard, batches, settings, config)
+    if networks:
+        num_images = min(len(training), max(2, _MAX_PATCHES // config.patches_per_image))
+        samples = _single_images(training, settings, config, config.seed, num_images)
+    for name, describe in networks.items():
+        tracked = track(samples, num_images, f"photographs, features of {name}")
+        model = FeaturePositions(describe, settings.patch_size).fit(tracked)
+        title, num_patches = f"features of {name}", num_images * config.patches_per_image
+        models[title] = model
+        facts[title] = {"num_training_patches": num_patches, "penalty": model.penalty}
+    return models, facts
 
 
 def _train(
@@ -183,22 +200,6 @@ def _train(
         verbose=0,
     )
     return model, {"training_seconds": round(clock.elapsed_seconds, 1), "steps": schedule.step}
-
-
-def _fit(
-    title: str,
-    describe: Callable[..., Any],
-    training: Manifest,
-    settings: PositionConfig,
-    config: Config,
-) -> tuple[FeaturePositions, dict[str, Any]]:
-    """Gives a regression from frozen features, and what it was learnt from."""
-    num_images = min(len(training), max(2, _MAX_PATCHES // config.patches_per_image))
-    batches = _single_images(training, settings, config, config.seed, num_images)
-    tracked = track(batches, num_images, f"photographs, {title}")
-    model = FeaturePositions(describe, settings.patch_size).fit(tracked)
-    num_patches = num_images * config.patches_per_image
-    return model, {"num_training_patches": num_patches, "penalty": model.penalty}
 
 
 def _single_images(

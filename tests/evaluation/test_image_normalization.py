@@ -64,12 +64,6 @@ def test_cosines_are_those_of_the_restatement(run_folder, predictor, sources, tm
     )
 
 
-def test_the_runs_own_held_out_photographs_are_used_by_default(run_folder, tmp_path):
-    results = image_normalization.main(config(run_folder, tmp_path))
-    assert results["data"]["images"] == "held out by the run"
-    assert results["num_images"] == min(NUM_IMAGES, results["data"]["num_images"])
-
-
 def test_one_photograph_is_not_compared_with_itself(run_folder, tmp_path):
     # It was: "different" images had a cosine of exactly 1.
     write_photo(tmp_path / "photos" / "one.png", 0)

@@ -17,18 +17,8 @@ def config(out, **further):
     return nearest_neighbours.Config(out=out, **{**numbers, **further})
 
 
-def test_run_is_compared_with_its_untrained_network(run_folder, sources, tmp_path):
-    results = nearest_neighbours.main(config(tmp_path, run=run_folder, images=sources))
-    assert set(results["methods"]) == {"this network", "untrained"}
-    assert 0 <= results["same_place_chance"] <= 1
-    assert set(results["shared_neighbours"]) == {"this network | untrained"}
-    assert json.loads((tmp_path / "results.json").read_text())["num_queries"] == 5
-    sheet = cv2.imread(str(tmp_path / "neighbours.png"))
-    assert sheet.shape[1] > 5 * 72
-
-
-def test_similarities_are_those_of_a_plain_search(run_folder, predictor, sources, tmp_path):
-    results = nearest_neighbours.main(config(tmp_path, run=run_folder, images=sources))
+def plain_search(predictor, sources):
+    """Gives the cosines of all neighbours of all queries, and which are at the query's place."""
     sample = sample_patches(scan_images(sources).usable(), 24, seed=0)
     features = plain_features(predictor, sample.patches.astype("float64"))
     queries = np.random.default_rng(0).permutation(24)[:5]
@@ -44,6 +34,18 @@ def test_similarities_are_those_of_a_plain_search(run_folder, predictor, sources
             cosines.append(cosine)
             distance = np.abs(sample.positions[patch] - sample.positions[query])
             near.append(distance.max() < 0.1)
+    return cosines, near
+
+
+def test_run_is_compared_with_its_untrained_network(run_folder, predictor, sources, tmp_path):
+    results = nearest_neighbours.main(config(tmp_path, run=run_folder, images=sources))
+    assert set(results["methods"]) == {"this network", "untrained"}
+    assert 0 <= results["same_place_chance"] <= 1
+    assert set(results["shared_neighbours"]) == {"this network | untrained"}
+    assert json.loads((tmp_path / "results.json").read_text())["num_queries"] == 5
+    sheet = cv2.imread(str(tmp_path / "neighbours.png"))
+    assert sheet.shape[1] > 5 * 72
+    cosines, near = plain_search(predictor, sources)
     found = results["methods"]["this network"]
     assert found["mean_similarity"] == pytest.approx(np.mean(cosines), abs=1e-4)
     assert found["same_place"] == np.mean(near)

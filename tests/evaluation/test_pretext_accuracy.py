@@ -30,7 +30,19 @@ def config(run_folder, out, **further):
     return pretext_accuracy.Config(run=run_folder, out=out, **settings)
 
 
-def test_results_count_every_pair_of_every_image(run_folder, sources, tmp_path):
+def plain_count(predictor, sources):
+    """Gives how many pairs of each position are told right, and how many there are."""
+    rights, numbers = [0] * 8, [0] * 8
+    images = scan_images(sources).usable()
+    for batch in evaluation_batches(images, TINY.grids, num_images=6, pairs_per_image=16, seed=0):
+        logits = np.asarray(predictor(batch, training=False))
+        for (_, _, position), row in zip(np.asarray(batch["pairs"]), logits, strict=True):
+            numbers[position] += 1
+            rights[position] += list(row).index(max(row)) == position
+    return rights, numbers
+
+
+def test_results_count_every_pair_of_every_image(run_folder, predictor, sources, tmp_path):
     results = pretext_accuracy.main(config(run_folder, tmp_path, images=sources))
     assert results["num_images"] == 6
     assert results["num_pairs"] == 6 * 16
@@ -43,21 +55,11 @@ def test_results_count_every_pair_of_every_image(run_folder, sources, tmp_path):
     assert cv2.imread(str(tmp_path / "confusion.png")) is not None
     for name in ("protocol", "data", "seed", "command", "versions"):
         assert results[name] is not None
-
-
-def test_accuracies_are_those_of_a_plain_count(run_folder, predictor, sources, tmp_path):
-    results = pretext_accuracy.main(config(run_folder, tmp_path, images=sources))
-    rights, numbers = [0] * 8, [0] * 8
-    images = scan_images(sources).usable()
-    for batch in evaluation_batches(images, TINY.grids, num_images=6, pairs_per_image=16, seed=0):
-        logits = np.asarray(predictor(batch, training=False))
-        for (_, _, position), row in zip(np.asarray(batch["pairs"]), logits, strict=True):
-            numbers[position] += 1
-            rights[position] += list(row).index(max(row)) == position
-    expected = [right / number for right, number in zip(rights, numbers, strict=True)]
+    rights, numbers = plain_count(predictor, sources)
+    shares = [right / number for right, number in zip(rights, numbers, strict=True)]
     assert 0 < sum(rights) < sum(numbers) == 6 * 16
     assert results["accuracy"] == sum(rights) / sum(numbers)
-    assert results["accuracy_per_position"] == pytest.approx(expected)
+    assert results["accuracy_per_position"] == pytest.approx(shares)
     assert results["majority"] == max(numbers) / sum(numbers)
 
 
@@ -74,16 +76,15 @@ def recoloured(predictor, colour):
     return other
 
 
-@pytest.mark.parametrize("colour", ["project", "none"])
-def test_another_colour_guard_keeps_the_weights(predictor, sources, colour):
+def test_another_colour_guard_keeps_the_weights(predictor, sources):
     (batch,) = evaluation_batches(
         scan_images(sources).usable(), TINY.grids, num_images=1, pairs_per_image=16
     )
     before = [np.array(weight) for weight in predictor.backbone.weights + predictor.head.weights]
     own = np.asarray(predictor(batch))
-    other = with_colour(predictor, colour)
-    found = np.asarray(other(batch))
-    np.testing.assert_allclose(found, recoloured(predictor, colour)(batch), rtol=1e-5, atol=1e-5)
+    found = np.asarray(with_colour(predictor, "project")(batch))
+    expected = recoloured(predictor, "project")(batch)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     assert np.abs(found - own).max() > 1e-3
     np.testing.assert_array_equal(predictor(batch), own)  # the first one has not changed
     after = predictor.backbone.weights + predictor.head.weights
@@ -97,8 +98,8 @@ def test_the_own_colour_guard_is_no_new_model(predictor):
         with_colour(predictor, "sepia")
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float32"])
-def test_another_colour_guard_keeps_the_dtype_policy(policy, predictor):
+def test_another_colour_guard_keeps_the_dtype_policy(predictor):
+    policy = "mixed_bfloat16"
     settings = {**predictor.get_config(), "backbone": predictor.backbone, "dtype": policy}
     other = with_colour(ContextPredictor(**settings), "none")
     assert other.dtype_policy.name == other.head.dtype_policy.name == policy
@@ -111,29 +112,20 @@ def test_runs_are_scored_with_colours_dropped_whatever_they_were_trained_with(
     ablation = tmp_path / "ablation"
     shutil.copytree(run_folder, ablation)
     recoloured(predictor, "none").save(ablation / "model.keras")
-    found = {
-        (run.name, colour): pretext_accuracy.main(
-            config(run, tmp_path / "out", images=sources, **({"colour": colour} if colour else {}))
-        )
-        for run, colour in (
-            (run_folder, None),
-            (run_folder, "run"),
-            (run_folder, "none"),
-            (ablation, None),
-            (ablation, "run"),
-        )
-    }
-    dropped = found[run_folder.name, None]["confusion"]
-    coloured = found[run_folder.name, "none"]["confusion"]
-    assert dropped != coloured
-    assert found[run_folder.name, "run"]["confusion"] == dropped
-    assert found["ablation", None]["confusion"] == dropped
-    assert found["ablation", "run"]["confusion"] == coloured
-    assert found["ablation", None]["colour"] == "drop"
-    assert found["ablation", None]["colour_trained"] == "none"
-    assert "colour drop (trained with none)" in found["ablation", None]["protocol"]
-    assert "colour none (trained with none)" in found["ablation", "run"]["protocol"]
-    assert "--colour run" in found["ablation", "run"]["command"]
+
+    def confusion(run, **colour):
+        results = pretext_accuracy.main(config(run, tmp_path / "out", images=sources, **colour))
+        return results["confusion"], results
+
+    dropped, _ = confusion(run_folder)
+    found, default = confusion(ablation)
+    coloured, own = confusion(ablation, colour="run")
+    assert found == dropped != coloured
+    assert (default["colour"], default["colour_trained"]) == ("drop", "none")
+    assert (own["colour"], own["colour_trained"]) == ("none", "none")
+    assert "colour drop (trained with none)" in default["protocol"]
+    assert "colour none (trained with none)" in own["protocol"]
+    assert "--colour run" in own["command"]
 
 
 def test_the_seed_decides_everything(run_folder, sources, tmp_path):
