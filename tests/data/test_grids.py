@@ -413,8 +413,13 @@ def test_seeds_and_steps_differ_in_everything_that_is_drawn(manifest, run):
         assert len({batch[name].tobytes() for batch in batches}) == 16, name
 
 
-def test_seed_0_is_a_seed_like_any_other(manifest):
-    assert_same_batches(take(manifest, SMALL, 2, seed=0), take(manifest, SMALL, 2, seed=0))
+def test_seed_0_is_reproducible_and_differs_from_seed_1(manifest):
+    """It was once compared with itself alone, so that a seed taken for "none" would have passed."""
+    batches = take(manifest, SMALL, 2, seed=0)
+    assert_same_batches(batches, take(manifest, SMALL, 2, seed=0))
+    for batch, other in zip(batches, take(manifest, SMALL, 2, seed=1), strict=True):
+        for name in ("canvases", "corners", "seed"):
+            assert batch[name].tobytes() != other[name].tobytes(), name
 
 
 def test_every_image_is_used_once_an_epoch_in_a_new_order(run):
