@@ -54,14 +54,13 @@ class _State:
     margins: Margins
     objective: tf.Tensor
     gradient: tf.Tensor
-    num_active: tf.Tensor
     guess: tf.Tensor  # the preconditioned gradient
     direction: tf.Tensor
 
     def select(self, columns: np.ndarray) -> "_State":
         changes = {
             name: tf.gather(getattr(self, name), columns, axis=-1)
-            for name in ("weights", "objective", "gradient", "num_active", "guess", "direction")
+            for name in ("weights", "objective", "gradient", "guess", "direction")
         }
         return _State(margins=self.margins.select(columns), **changes)
 
@@ -128,7 +127,6 @@ def _begin(block: Block, tiles: list[Tile], spectrum: Spectrum, start: tf.Tensor
         margins=margins,
         objective=objective,
         gradient=gradient,
-        num_active=num_active,
         guess=guess,
         direction=-guess,
     )
@@ -154,7 +152,6 @@ def _step(block: Block, tiles: list[Tile], spectrum: Spectrum, state: _State) ->
         margins=margins,
         objective=objective,
         gradient=gradient,
-        num_active=num_active,
         guess=guess,
         direction=direction,
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ctxattr.clustering.svm.descent import minimize
+from keras_ctxattr.clustering.svm.descent import Solution, minimize
 from keras_ctxattr.clustering.svm.problem import Block, Tile, score_margins
 from keras_ctxattr.clustering.svm.spectrum import Spectrum
 
@@ -129,14 +129,6 @@ def fit_linear_svms(
     )
 
 
-@dataclasses.dataclass(kw_only=True)
-class _Found:
-    weights: np.ndarray
-    objectives: np.ndarray
-    converged: np.ndarray
-    num_gradients: float
-
-
 class _Negatives:
     """The negatives: in memory where they fit, else read in tiles."""
 
@@ -182,21 +174,15 @@ class _Negatives:
 
 def _solve(
     block: Block, source: _Negatives, spectrum: Spectrum, start: tf.Tensor, tolerance: float
-) -> _Found:
+) -> Solution:
     if not source.fits:
         return _mine(block, source, spectrum, start, tolerance)
-    found = minimize(block, source.tiles, spectrum, start, tolerance)
-    return _Found(
-        weights=found.weights,
-        objectives=found.objectives,
-        converged=found.converged,
-        num_gradients=found.num_gradients,
-    )
+    return minimize(block, source.tiles, spectrum, start, tolerance)
 
 
 def _mine(
     block: Block, source: _Negatives, spectrum: Spectrum, start: tf.Tensor, tolerance: float
-) -> _Found:
+) -> Solution:
     """Alternates between solving on the hard negatives and looking for others.
 
     What the cache leaves out can only lower the objective; so a solution on the cache whose loss on
@@ -216,7 +202,7 @@ def _mine(
         found = minimize(block, source.choose(cached), spectrum, weights, tolerance)
         weights, objectives = tf.constant(found.weights), found.objectives
         converged, work = found.converged, work + found.num_gradients
-    return _Found(
+    return Solution(
         weights=weights.numpy(),
         objectives=objectives + left_out,
         converged=converged & is_small,
@@ -226,14 +212,14 @@ def _mine(
 
 def _mine_halves(
     block: Block, source: _Negatives, spectrum: Spectrum, weights: tf.Tensor, tolerance: float
-) -> _Found:
+) -> Solution:
     """Solves each half of a block that has more hard negatives than the cache holds."""
     halves = np.array_split(np.arange(len(block.ids)), 2)
     parts = [
         _mine(block.select(half), source, spectrum, tf.gather(weights, half, axis=1), tolerance)
         for half in halves
     ]
-    return _Found(
+    return Solution(
         weights=np.concatenate([part.weights for part in parts], axis=1),
         objectives=np.concatenate([part.objectives for part in parts]),
         converged=np.concatenate([part.converged for part in parts]),

@@ -94,55 +94,32 @@ def _fit_line(
     mean = tf.reduce_sum(positive * valid, axis=0) / tf.reduce_sum(valid, axis=0)
     scale = 2.0 / tf.maximum(mean - middle, 1e-3)
     bias = -1.0 - scale * middle
-    least, best = _line_objective(negative, positive, valid, C, weight, scale, bias), (scale, bias)
+
+    def hinge(scale: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        push = tf.nn.relu(1.0 + scale * negative + bias)
+        return push, valid * tf.nn.relu(1.0 - scale * positive - bias)
+
+    def total(negatives: tf.Tensor, positives: tf.Tensor) -> tf.Tensor:
+        sums = weight * tf.reduce_sum(negatives, axis=0) + tf.reduce_sum(positives, axis=0)
+        return C * sums
+
+    push, pull = hinge(scale, bias)
+    least = 0.5 * (scale**2 + bias**2) + total(push**2, pull**2)
+    best = (scale, bias)
     for _ in range(_LINE_STEPS):
-        step_scale, step_bias = _line_step(negative, positive, valid, C, weight, scale, bias)
+        on, held = tf.cast(push > 0, tf.float32), tf.cast(pull > 0, tf.float32)
+        slope_scale = scale + 2.0 * total(push * negative, -pull * positive)
+        slope_bias = bias + 2.0 * total(push, -pull)
+        curve_scale = 1.0 + 2.0 * total(on * negative**2, held * positive**2)
+        curve_both = 2.0 * total(on * negative, held * positive)
+        curve_bias = 1.0 + 2.0 * total(on, held)
+        determinant = curve_scale * curve_bias - curve_both**2
+        step_scale = (curve_both * slope_bias - curve_bias * slope_scale) / determinant
+        step_bias = (curve_both * slope_scale - curve_scale * slope_bias) / determinant
         scale, bias = scale + step_scale, bias + step_bias
-        value = _line_objective(negative, positive, valid, C, weight, scale, bias)
+        push, pull = hinge(scale, bias)
+        value = 0.5 * (scale**2 + bias**2) + total(push**2, pull**2)
         better = value < least
         least = tf.where(better, value, least)
         best = (tf.where(better, scale, best[0]), tf.where(better, bias, best[1]))
     return least, best[0], best[1]
-
-
-def _line_objective(
-    negative: tf.Tensor,
-    positive: tf.Tensor,
-    valid: tf.Tensor,
-    C: float,
-    weight: float,
-    scale: tf.Tensor,
-    bias: tf.Tensor,
-) -> tf.Tensor:
-    push = tf.nn.relu(1.0 + scale * negative + bias)
-    pull = valid * tf.nn.relu(1.0 - scale * positive - bias)
-    losses = weight * tf.reduce_sum(push**2, axis=0) + tf.reduce_sum(pull**2, axis=0)
-    return 0.5 * (scale**2 + bias**2) + C * losses
-
-
-def _line_step(
-    negative: tf.Tensor,
-    positive: tf.Tensor,
-    valid: tf.Tensor,
-    C: float,
-    weight: float,
-    scale: tf.Tensor,
-    bias: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Gives the Newton step of (scale, bias)."""
-    push = tf.nn.relu(1.0 + scale * negative + bias)
-    pull = valid * tf.nn.relu(1.0 - scale * positive - bias)
-    on, held = tf.cast(push > 0, tf.float32) * weight, tf.cast(pull > 0, tf.float32)
-
-    def total(negatives: tf.Tensor, positives: tf.Tensor) -> tf.Tensor:
-        return 2.0 * C * (tf.reduce_sum(negatives, axis=0) + tf.reduce_sum(positives, axis=0))
-
-    slope_scale = scale + total(weight * push * negative, -pull * positive)
-    slope_bias = bias + total(weight * push, -pull)
-    curve_scale = 1.0 + total(on * negative**2, held * positive**2)
-    curve_both = total(on * negative, held * positive)
-    curve_bias = 1.0 + total(on, held)
-    determinant = curve_scale * curve_bias - curve_both**2
-    step_scale = (curve_both * slope_bias - curve_bias * slope_scale) / determinant
-    step_bias = (curve_both * slope_scale - curve_scale * slope_bias) / determinant
-    return step_scale, step_bias
