@@ -39,6 +39,7 @@ from evaluation.report import (
     track,
     write_results,
 )
+from keras_ctxattr.backbones.precision import dtype_policy
 from keras_ctxattr.context.aberration import (
     PositionConfig,
     PositionRegressor,
@@ -46,11 +47,10 @@ from keras_ctxattr.context.aberration import (
     position_errors,
     predict_positions,
 )
-from keras_ctxattr.context.callbacks import ProgressLine, ProgressSchedule, TimeLimit
-from keras_ctxattr.context.recipe import dtype_policy
 from keras_ctxattr.data.manifest import Manifest
 from keras_ctxattr.layers import PatchCutter
 from keras_ctxattr.pictures import patch_positions_picture, write_png
+from keras_ctxattr.runs.callbacks import ProgressLine, ProgressSchedule, TimeLimit
 from training.flags import parse_flags, run_script
 
 GUARDS = ("none", "project", "drop")

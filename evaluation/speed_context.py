@@ -39,9 +39,9 @@ from keras import ops
 from evaluation.speed_gpu import count_flops, find_peak
 from keras_ctxattr.backbones import alexnet
 from keras_ctxattr.backbones.networks import uniform_initializer
+from keras_ctxattr.backbones.precision import dtype_policy
 from keras_ctxattr.context.head import PairHead
 from keras_ctxattr.context.predictor import ContextPredictor
-from keras_ctxattr.context.recipe import dtype_policy
 from keras_ctxattr.data.grids import GridConfig, grid_batches
 from keras_ctxattr.data.images import encoded_reader
 from keras_ctxattr.data.manifest import Manifest, scan_images

@@ -229,8 +229,44 @@ def compact(
     return _finish(inputs, flow, "compact", input_size, side // 32, num_features)
 
 
+def small(
+    *,
+    input_size: int | None = 32,
+    num_features: int = 512,
+    width: int = 64,
+    patch_size: int | None = None,
+) -> keras.Model:
+    """Gives a network for patches of 16 to 64 pixels on a small machine (ours, in no paper).
+
+    Args:
+        input_size: side of the input in pixels, at least 16, or None for the fully convolutional
+            form.
+        num_features: width of fc6.
+        width: filters of the first convolution; the others have 2 and 4 times as many.
+        patch_size: the side whose fc6 the fully convolutional form has, 32 if None.
+
+    Returns:
+        A `keras.Model`, float32 `[batch, size, size, 3]` -> `[batch, num_features]`, at least 0.
+
+    Raises:
+        ValueError: if `input_size` is under 16.
+    """
+    side = patch_size or input_size or 32
+    if side < 16:
+        raise ValueError(f"`input_size` must be at least 16. Received: input_size={side}")
+    inputs = keras.Input((input_size, input_size, 3), name="patches")
+    flow = _convolve(inputs, "conv1", width, 4, strides=2)
+    side = -(-side // 2)
+    for stage, filters in ((2, 2 * width), (3, 4 * width)):
+        flow = _convolve(flow, f"conv{stage}", filters, 3)
+        flow = layers.MaxPooling2D(2, name=f"pool{stage}")(flow)
+        side //= 2
+    return _finish(inputs, flow, "small", input_size, side, num_features)
+
+
 BACKBONES: dict[str, Callable[..., keras.Model]] = {
     "alexnet": alexnet,
     "vgg16": vgg16,
     "compact": compact,
+    "small": small,
 }

@@ -11,9 +11,12 @@ import importlib
 from typing import Any
 
 _NAMES = {
+    "AlternationRecipe": "alternation",
+    "ClusterTable": "table",
     "DiscriminativeClustering": "discriminative",
     "KMeansClustering": "kmeans",
     "LinearSVMs": "svm",
+    "alternate_clusters": "alternation",
     "fit_linear_svms": "svm",
 }
 

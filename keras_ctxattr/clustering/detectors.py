@@ -51,23 +51,25 @@ def fire(weights: np.ndarray, rows: Rows, count: int) -> tuple[np.ndarray, np.nd
     return places, scores
 
 
-def best_cluster(weights: np.ndarray, table: Any, threshold: float) -> np.ndarray:
-    """Gives the classifier of the highest score for each row, int32 `[n]`.
+def best_cluster(weights: np.ndarray, table: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Gives (the classifier of the highest score for each row, that score).
 
     Args:
         weights: float32 `[num_clusters, num_features + 1]`.
         table: float `[n, num_features]`, array or table.
-        threshold: -1 stands where no score exceeds it.
+
+    Returns:
+        int32 `[n]` and float32 `[n]`; -1 and minus infinity where there is no classifier.
     """
-    labels = np.full(len(table), -1, np.int32)
+    labels, highest = np.full(len(table), -1, np.int32), np.full(len(table), -np.inf, np.float32)
     if not len(weights):
-        return labels
+        return labels, highest
     for start in range(0, len(table), CHUNK):
         scores = decide(weights, table[start : start + CHUNK])
         best = scores.argmax(axis=1)
-        exceeds = scores[np.arange(len(best)), best] > threshold
-        labels[start : start + CHUNK] = np.where(exceeds, best, -1)
-    return labels
+        labels[start : start + CHUNK] = best
+        highest[start : start + CHUNK] = scores[np.arange(len(best)), best]
+    return labels, highest
 
 
 def reproducibility(first: np.ndarray, second: np.ndarray, rows: Rows, count: int) -> float:

@@ -39,8 +39,10 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
     classifier's threshold is the score that its members reach where they were not trained on (ours;
     the paper does not say what a cluster's samples are).
 
-    Features are centred and divided by one number, to unit mean variance: SVMs of any features then
-    balance weights and losses alike (ours; it only gives `C` a scale).
+    Features are centred and divided by one number, to a mean squared length of 1: whatever they are
+    and however many, SVMs then balance weights and losses alike. It gives `C` a scale, which the
+    papers leave to their features, and it matters: at unit variance a feature, the losses rule, a
+    classifier singles out its five members, and those of the two halves agree on little else.
 
     Args:
         samples_per_cluster: samples of a half for each seed, at least 1.
@@ -69,6 +71,7 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
             highest on the half that the classifier was not trained on.
         firing_precision_: share of the highest `num_members` validation samples on which the
             classifiers of both halves agree, mean over the clusters; NaN where there are too few.
+        validation_rows_: int64: the rows that nothing was learnt from, ascending.
         history_: list of dicts, one a training: clusters trained, kept, and mean held-out score.
         n_features_in_: number of features.
 
@@ -159,6 +162,7 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         generator = np.random.default_rng(self.random_state)
         rows = Rows(table=table, numbers=np.arange(len(table)), mean=mean, scale=scale)
         halves = divide(rows, world, named, self.validation_share, generator)
+        self.validation_rows_ = halves.validation.numbers
         self.history_: list[dict[str, Any]] = []
         members, firing, side = self._discover(halves, report)
         self._finish(rows, halves, members, firing, side)
@@ -177,12 +181,19 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         """
         check_is_fitted(self)
         table = self._check_table(X, reset=False)
-        return best_cluster(self.classifiers_, table, self.decision_threshold)
+        return self._label(table)
 
-    def assign(self, X: Any) -> np.ndarray:
-        """Gives the cluster of the highest score, int32 `[n]`, however low it is."""
+    def assign(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Gives (the cluster of the highest score, however low it is, int32 `[n]`; that score).
+
+        Args:
+            X: float `[n, num_features]`, as in `fit`.
+
+        Returns:
+            int32 `[n]` and float32 `[n]`; -1 and minus infinity where there are no clusters.
+        """
         check_is_fitted(self)
-        return best_cluster(self.classifiers_, self._check_table(X, reset=False), -np.inf)
+        return best_cluster(self.classifiers_, self._check_table(X, reset=False))
 
     # --- the stages of fit ---
 
@@ -267,13 +278,17 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        self.labels_ = best_cluster(self.classifiers_, rows.table, self.decision_threshold)
+        self.labels_ = self._label(rows.table)
 
     def _compare(self, halfway: list[np.ndarray], halves: Halves) -> float:
         """Gives how far classifiers of the two halves agree on samples that neither has seen."""
         if len(halves.validation) < 10 * self.num_members:
             return float("nan")
         return reproducibility(halfway[0], halfway[1], halves.validation, self.num_members)
+
+    def _label(self, table: Any) -> np.ndarray:
+        best, scores = best_cluster(self.classifiers_, table)
+        return np.where(scores > self.decision_threshold, best, np.int32(-1))
 
     def _solver(self) -> dict[str, Any]:
         return {"C": self.C, "cache_bytes": self.cache_bytes, "seed": self.random_state}

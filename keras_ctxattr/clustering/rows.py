@@ -57,7 +57,7 @@ class Rows:
 
 
 def measure(table: Any) -> tuple[np.ndarray, float]:
-    """Gives (mean of each feature, square root of the mean variance) of finite rows.
+    """Gives (mean of each feature, root mean square length about it) of finite rows.
 
     Args:
         table: float `[rows, num_features]`.
@@ -65,8 +65,8 @@ def measure(table: Any) -> tuple[np.ndarray, float]:
     Raises:
         ValueError: if a value is not finite, or all rows are equal.
     """
-    num_rows, num_features = table.shape
-    total = np.zeros(num_features)
+    num_rows = len(table)
+    total = np.zeros(table.shape[1])
     for start in range(0, num_rows, CHUNK):
         chunk = np.asarray(table[start : start + CHUNK], np.float64)
         _check_finite(chunk, start)
@@ -76,8 +76,8 @@ def measure(table: Any) -> tuple[np.ndarray, float]:
     for start in range(0, num_rows, CHUNK):
         chunk = np.asarray(table[start : start + CHUNK], np.float64)
         squares += float(((chunk - mean) ** 2).sum())
-    scale = float(np.sqrt(squares / (num_rows * num_features)))
-    if scale <= 1e-12 * max(1.0, float(np.abs(mean).max())):
+    scale = float(np.sqrt(squares / num_rows))
+    if scale <= 1e-12 * max(1.0, float(np.linalg.norm(mean))):
         raise ValueError(
             "The samples must differ from one another: there is nothing to cluster. Received: "
             f"{num_rows} equal rows"

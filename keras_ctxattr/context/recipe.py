@@ -1,15 +1,14 @@
 """What a context prediction run consists of, besides its images and its budget."""
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
 from keras_ctxattr.backbones.networks import BACKBONES
+from keras_ctxattr.backbones.precision import dtype_policy
 from keras_ctxattr.context.predictor import ContextPredictor
 from keras_ctxattr.data.grids import GridConfig
 from keras_ctxattr.layers.normalization import IMAGENET_MEAN
@@ -139,35 +138,3 @@ def build_predictor(recipe: ContextRecipe, seed: int = 0) -> ContextPredictor:
 def _network_options(recipe: ContextRecipe) -> dict[str, Any]:
     preset = {"preset": recipe.preset} if recipe.backbone == "alexnet" else {}
     return {**preset, **recipe.backbone_options}
-
-
-@contextlib.contextmanager
-def dtype_policy(name: str) -> Iterator[str]:
-    """Makes layers under a dtype policy, and then puts the global one back.
-
-    Args:
-        name: a Keras dtype policy or `"auto"`, see `resolve_policy`.
-
-    Yields:
-        The policy's name.
-    """
-    before = keras.config.dtype_policy()
-    name = resolve_policy(name)
-    keras.config.set_dtype_policy(name)
-    try:
-        yield name
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def resolve_policy(name: str) -> str:
-    """Gives the policy that `"auto"` stands for on this machine; another name as it is."""
-    if name != "auto":
-        return name
-    import tensorflow as tf
-
-    if tf.config.list_physical_devices("GPU"):
-        return "mixed_bfloat16"
-    cpu = Path("/proc/cpuinfo")
-    native = cpu.is_file() and "avx512_bf16" in cpu.read_text(errors="replace")
-    return "mixed_bfloat16" if native else "float32"

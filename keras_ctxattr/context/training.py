@@ -3,14 +3,23 @@
 import dataclasses
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_ctxattr.context.callbacks import (
+from keras_ctxattr.backbones.precision import resolve_policy
+from keras_ctxattr.context.images import collect_images, explained_changes, split_run
+from keras_ctxattr.context.predictor import ContextPredictor
+from keras_ctxattr.context.recipe import ContextRecipe, build_predictor
+from keras_ctxattr.context.trained import KIND, export_run, load_predictor, recipe_of
+from keras_ctxattr.data.grids import GridConfig, grid_batches
+from keras_ctxattr.data.manifest import Manifest
+from keras_ctxattr.data.manifest.scan import Progress
+from keras_ctxattr.runs import Checkpoint, Run
+from keras_ctxattr.runs.callbacks import (
     Checkpointer,
     CollapseGuard,
     MetricsLog,
@@ -18,15 +27,8 @@ from keras_ctxattr.context.callbacks import (
     ProgressLine,
     ProgressSchedule,
     TimeLimit,
+    fit_segments,
 )
-from keras_ctxattr.context.images import collect_images, explained_changes, split_run
-from keras_ctxattr.context.predictor import ContextPredictor
-from keras_ctxattr.context.recipe import ContextRecipe, build_predictor, resolve_policy
-from keras_ctxattr.context.trained import KIND, export_run, load_predictor, recipe_of
-from keras_ctxattr.data.grids import GridConfig, grid_batches
-from keras_ctxattr.data.manifest import Manifest
-from keras_ctxattr.data.manifest.scan import Progress
-from keras_ctxattr.runs import Checkpoint, Run
 
 __all__ = [
     "evaluation_batches",
@@ -197,7 +199,9 @@ class _Trainer:
         total = _ENDLESS if self.steps is None else self.steps
         if self.resumed and step < total and not self.clock.reached:
             print(f"Going on from step {step}.", file=sys.stderr, flush=True)
-        for num_steps, num_epochs in _segments(step, epoch_step, self.recipe.evaluate_every, total):
+        for num_steps, num_epochs in fit_segments(
+            step, epoch_step, self.recipe.evaluate_every, total
+        ):
             if self.clock.reached:
                 return
             self.model.fit(
@@ -247,24 +251,3 @@ class _Trainer:
             Checkpointer(self.run, self.clock, every_minutes=minutes, resumed=resumed),
             self.clock,
         ]
-
-
-def _segments(step: int, epoch_step: int, epoch_size: int, total: int) -> Iterator[tuple[int, int]]:
-    """Gives (steps per epoch, epochs) for every call of `fit`: rest of an epoch, whole ones, rest.
-
-    Args:
-        step: steps done.
-        epoch_step: how many of them belong to the epoch that was interrupted.
-        epoch_size: steps between evaluations.
-        total: steps of the whole run.
-    """
-    if epoch_step and step < total:
-        rest = min(epoch_size - epoch_step, total - step)
-        yield rest, 1
-        step += rest
-    if step + epoch_size <= total:
-        whole = (total - step) // epoch_size
-        yield epoch_size, whole
-        step += whole * epoch_size
-    if step < total:
-        yield total - step, 1

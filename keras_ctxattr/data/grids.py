@@ -17,6 +17,7 @@ import tensorflow as tf
 from keras_ctxattr.data.decode import decode_image
 from keras_ctxattr.data.images import encoded_reader, resize_image
 from keras_ctxattr.data.manifest import Manifest
+from keras_ctxattr.data.shuffling import shuffled_rows
 
 POSITIONS = ("up-left", "up", "up-right", "left", "right", "down-left", "down", "down-right")
 # The four neighbours that come later in row-major order: (row step, column step, position). The
@@ -24,8 +25,6 @@ POSITIONS = ("up-left", "up", "up-right", "left", "right", "down-left", "down", 
 _FORWARD = ((0, 1, 4), (1, -1, 5), (1, 0, 6), (1, 1, 7))
 _DRAWS = 32  # of a scale for one image, before the largest one is taken
 _LAST_STEP = 2**62
-# What `tf.random.experimental.index_shuffle` puts before the seed it is given.
-_SHUFFLE_SEED = 498247692
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,7 +173,7 @@ def _planner(manifest: Manifest, config: GridConfig, seed: int) -> Callable[...,
 
     @tf.autograph.experimental.do_not_convert
     def plan(step: tf.Tensor) -> dict[str, tf.Tensor]:
-        rows = _shuffled_rows(step * count + tf.range(count, dtype=tf.int64), num_images, seed)
+        rows = shuffled_rows(step * count + tf.range(count, dtype=tf.int64), num_images, seed)
         key = tf.random.fold_in(tf.constant([seed, 1], tf.int64), step)
         sizes, redraws = _draw_sizes(tf.gather(sides, rows), config, tf.random.fold_in(key, 0))
         shape = [count, config.grids_per_image, 2]
@@ -202,24 +201,6 @@ def _loader(manifest: Manifest) -> Callable[..., Any]:
         return {**plan, "canvas": tf.reshape(tf.cast(pixels + 0.5, tf.uint8), [-1, 3])}
 
     return load
-
-
-def _shuffled_rows(elements: tf.Tensor, num_images: int, seed: int) -> tf.Tensor:
-    """Gives the manifest rows of elements, int64: a fresh permutation every epoch.
-
-    It is `tf.random.experimental.index_shuffle` with the seed (run's seed, epoch); that function's
-    own handling of several indices at once fails in TensorFlow 2.21, the op beneath does not.
-    """
-    epochs, indices = elements // num_images, elements % num_images
-    prefix = tf.constant(_SHUFFLE_SEED, tf.int64)
-    run_seed = tf.cast(tf.fill(tf.shape(epochs), seed), tf.int64)
-    seeds = tf.stack([tf.fill(tf.shape(epochs), prefix), run_seed, epochs % 2**31], -1)
-    return tf.raw_ops.RandomIndexShuffle(
-        index=indices,
-        seed=tf.cast(seeds, tf.int32),
-        max_index=tf.fill(tf.shape(indices), tf.constant(num_images - 1, tf.int64)),
-        rounds=4,
-    )
 
 
 def _draw_sizes(

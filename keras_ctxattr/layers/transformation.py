@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 FULL_SCALE = 255.0
-_NUM_DRAWS = 8  # a patch
+_NUM_DRAWS = 9  # a patch
 _LIMITS = {
     "shift": (0, 1),
     "scale": (1, 100),
@@ -18,6 +18,7 @@ _LIMITS = {
     "brightness": (0, 1),
     "saturation": (1, 100),
     "hue": (0, 180),
+    "flip": (0, 1),
 }
 
 
@@ -25,8 +26,8 @@ _LIMITS = {
 class Transformations:
     """How each patch of a batch is transformed. All tensors are float32.
 
-    The content is scaled about the centre of the patch, rotated about it, then shifted. What comes
-    into view at the borders is the patch's own mirror image.
+    The content is mirrored, scaled about the centre of the patch, rotated about it, then shifted.
+    What comes into view at the borders is the patch's own mirror image.
 
     Attributes:
         shift: `[patches, 2]`, (right, down), as fractions of the side.
@@ -39,6 +40,7 @@ class Transformations:
             mean of its channels.
         hue: `[patches]`, degrees by which that difference turns about the grey axis: 120 takes red
             to green, green to blue and blue to red.
+        flip: `[patches]`: -1 mirrors left and right, 1 does not.
     """
 
     shift: Any
@@ -48,6 +50,7 @@ class Transformations:
     brightness: Any
     saturation: Any
     hue: Any
+    flip: Any
 
 
 def draw_transformations(
@@ -60,6 +63,7 @@ def draw_transformations(
     brightness: float = 0.1,
     saturation: float = 2.0,
     hue: float = 36.0,
+    flip: float = 0.0,
     seed: Any = None,
 ) -> Transformations:
     """Draws transformations, independently for each patch and each of their parameters.
@@ -73,6 +77,7 @@ def draw_transformations(
         brightness: Largest change, either way, as a fraction of the full scale; uniform.
         saturation: Largest factor, and the inverse of the smallest; log-uniform.
         hue: Largest angle in degrees, either way; uniform.
+        flip: Share of the patches that are mirrored left to right.
         seed: An integer, a `keras.random.SeedGenerator`, or None.
 
     Returns:
@@ -90,6 +95,7 @@ def draw_transformations(
             "brightness": brightness,
             "saturation": saturation,
             "hue": hue,
+            "flip": flip,
         }
     )
     # All draws at once: one kernel, one step of the generator.
@@ -102,6 +108,7 @@ def draw_transformations(
         brightness=brightness * draws[5],
         saturation=ops.power(saturation, draws[6]),
         hue=hue * draws[7],
+        flip=ops.where(draws[8] < 2.0 * flip - 1.0, -1.0, 1.0),
     )
 
 
@@ -147,6 +154,7 @@ class RandomTransformation(keras.layers.Layer):
         brightness: largest change, either way, as a fraction of 255, 0 to 1; uniform.
         saturation: largest factor, at least 1, and the inverse of the smallest; log-uniform.
         hue: largest angle in degrees, 0 to 180, either way; uniform.
+        flip: share of the patches that are mirrored left to right, 0 to 1.
         seed: seed of the draws, or None.
         **kwargs: passed on to `keras.layers.Layer`.
 
@@ -156,7 +164,8 @@ class RandomTransformation(keras.layers.Layer):
     Reference:
         Huang, Loy, Tang 2016, section 3.1, names the kinds of transformations, not their ranges.
         These are after Dosovitskiy et al. 2014, section 2.1; hue and saturation are changed in a
-        linear colour space instead of HSV, and no powers of them are taken.
+        linear colour space instead of HSV, and no powers of them are taken. Mirroring is ours, and
+        off unless asked for.
     """
 
     def __init__(
@@ -168,6 +177,7 @@ class RandomTransformation(keras.layers.Layer):
         brightness: float = 0.1,
         saturation: float = 2.0,
         hue: float = 36.0,
+        flip: float = 0.0,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -175,7 +185,7 @@ class RandomTransformation(keras.layers.Layer):
         super().__init__(**kwargs)
         self.shift, self.scale, self.rotation = shift, scale, rotation
         self.contrast, self.brightness = contrast, brightness
-        self.saturation, self.hue = saturation, hue
+        self.saturation, self.hue, self.flip = saturation, hue, flip
         _check_ranges(self._ranges())
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -259,8 +269,9 @@ def _source_positions(size: int, transformations: Transformations) -> tuple[Any,
     angle = (transformations.rotation * (np.pi / 180))[:, None]
     cosine = ops.cos(angle) / transformations.scale[:, None]
     sine = ops.sin(angle) / transformations.scale[:, None]
-    # The inverse: shift back, turn clockwise, divide by the scale.
+    # The inverse: shift back, turn clockwise, divide by the scale, mirror.
     columns = (cosine * across)[:, None, :] - (sine * down)[:, :, None]
+    columns = columns * transformations.flip[:, None, None]
     rows = (sine * across)[:, None, :] + (cosine * down)[:, :, None]
     return _mirror(rows + centre, size), _mirror(columns + centre, size)
 

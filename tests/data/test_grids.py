@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ctxattr.data.grids import POSITIONS, GridConfig, _shuffled_rows, grid_batches
+from keras_ctxattr.data.grids import POSITIONS, GridConfig, grid_batches
 from keras_ctxattr.data.manifest import Manifest, scan_images
+from keras_ctxattr.data.shuffling import shuffled_rows
 from keras_ctxattr.layers import PatchCutter
 from tests import restatements as plain
 
@@ -558,4 +559,4 @@ def test_rows_are_those_of_index_shuffle():
         )
         for element in elements
     ]
-    assert _shuffled_rows(elements, num_images=7, seed=11).numpy().tolist() == expected
+    assert shuffled_rows(elements, num_rows=7, seed=11).numpy().tolist() == expected

@@ -22,6 +22,7 @@ class ModuleFeatures(Descriptor):
     Args:
         folder: A folder that `ctxattr export` or `export_module` wrote.
         size: Side of a patch in pixels, at least the module's; None takes the module's.
+        normalize: Whether vectors are divided by their lengths.
 
     Raises:
         ValueError: If the folder holds no module, or the patches are too small for it.
@@ -31,6 +32,7 @@ class ModuleFeatures(Descriptor):
 
     folder: str
     size: int | None = None  # type: ignore[assignment]
+    normalize: bool = False
 
     def __post_init__(self) -> None:
         """Reads what the module needs."""
@@ -57,7 +59,12 @@ class ModuleFeatures(Descriptor):
             *sorted(Path(self.folder).rglob("*.data-*")),
         ]:
             digest.update(path.read_bytes())
-        return {"class": "ModuleFeatures", "size": self.size, "module": digest.hexdigest()}
+        return {
+            "class": "ModuleFeatures",
+            "size": self.size,
+            "normalize": self.normalize,
+            "module": digest.hexdigest(),
+        }
 
     @functools.cached_property
     def _module(self) -> Any:
@@ -65,7 +72,10 @@ class ModuleFeatures(Descriptor):
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Describes patches uint8 `[b, size, size, 3]`: float32 `[b, num_features]`."""
-        return self._module(tf.cast(pixels, tf.float32) / 255.0).numpy()
+        vectors = self._module(tf.cast(pixels, tf.float32) / 255.0)
+        if self.normalize:
+            vectors = tf.math.l2_normalize(vectors, axis=1)
+        return vectors.numpy()
 
     def save(self, path: str | Path) -> None:
         """Refuses: the module's folder is what is kept."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from keras_ctxattr.context.callbacks.steps import StepCallback, TimeLimit
+from keras_ctxattr.runs.callbacks.steps import StepCallback, TimeLimit
 
 if TYPE_CHECKING:
     from keras_ctxattr.runs import Checkpoint

@@ -5,10 +5,15 @@ update) and takes `resumed`, the checkpoint that training goes on from. Put `Tim
 list: it then times nothing but training.
 """
 
-from keras_ctxattr.context.callbacks.guards import CollapseGuard, TrainingCollapsed
-from keras_ctxattr.context.callbacks.progress import ProgressLine
-from keras_ctxattr.context.callbacks.records import Checkpointer, MetricsLog, PatchPictures
-from keras_ctxattr.context.callbacks.steps import ProgressSchedule, StepCallback, TimeLimit
+from keras_ctxattr.runs.callbacks.guards import CollapseGuard, TrainingCollapsed
+from keras_ctxattr.runs.callbacks.progress import ProgressLine
+from keras_ctxattr.runs.callbacks.records import Checkpointer, MetricsLog, PatchPictures
+from keras_ctxattr.runs.callbacks.steps import (
+    ProgressSchedule,
+    StepCallback,
+    TimeLimit,
+    fit_segments,
+)
 
 __all__ = [
     "Checkpointer",
@@ -20,4 +25,5 @@ __all__ = [
     "StepCallback",
     "TimeLimit",
     "TrainingCollapsed",
+    "fit_segments",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -126,3 +126,26 @@ class ProgressSchedule(StepCallback):
         """Sets the learning rate of this step."""
         fraction = min(1.0, max(0.0, float(self.progress(self.step))))
         self.model.optimizer.learning_rate = float(self.schedule(fraction))
+
+
+def fit_segments(
+    step: int, epoch_step: int, epoch_size: int, total: int
+) -> Iterator[tuple[int, int]]:
+    """Gives (steps per epoch, epochs) for every call of `fit`: rest of an epoch, whole ones, rest.
+
+    Args:
+        step: steps done.
+        epoch_step: how many of them belong to the epoch that was interrupted.
+        epoch_size: steps between evaluations.
+        total: steps of the whole run.
+    """
+    if epoch_step and step < total:
+        rest = min(epoch_size - epoch_step, total - step)
+        yield rest, 1
+        step += rest
+    if step + epoch_size <= total:
+        whole = (total - step) // epoch_size
+        yield epoch_size, whole
+        step += whole * epoch_size
+    if step < total:
+        yield total - step, 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from keras_ctxattr.context.callbacks.steps import StepCallback
+from keras_ctxattr.runs.callbacks.steps import StepCallback
 
 if TYPE_CHECKING:
     from keras_ctxattr.runs import Checkpoint
@@ -14,7 +14,7 @@ _GROWTH_WEIGHT = 0.9  # of the past, in the running value of the update norm
 _GROWTH_WARM_UP = 3  # checks before a running value means anything
 
 HOW_TO_CHANGE = (
-    "in the recipe (a file in training/configs/, or the `ContextRecipe` of your script), and train "
+    "in the recipe (a file in training/configs/, or the one that your script makes), and train "
     "in a new run folder"
 )
 

@@ -12,7 +12,9 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from keras_ctxattr.context.callbacks import (
+from keras_ctxattr.context.recipe import ContextRecipe
+from keras_ctxattr.runs import Run
+from keras_ctxattr.runs.callbacks import (
     Checkpointer,
     CollapseGuard,
     MetricsLog,
@@ -22,8 +24,6 @@ from keras_ctxattr.context.callbacks import (
     TimeLimit,
     TrainingCollapsed,
 )
-from keras_ctxattr.context.recipe import ContextRecipe
-from keras_ctxattr.runs import Run
 
 NUM_STEPS, STEPS_PER_EPOCH = 20, 5
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_ctxattr.context.callbacks import events
-from keras_ctxattr.context.callbacks.guards import HOW_TO_CHANGE, TrainingCollapsed
-from keras_ctxattr.context.callbacks.steps import StepCallback, TimeLimit
 from keras_ctxattr.pictures import show_patches, write_png
+from keras_ctxattr.runs.callbacks import events
+from keras_ctxattr.runs.callbacks.guards import HOW_TO_CHANGE, TrainingCollapsed
+from keras_ctxattr.runs.callbacks.steps import StepCallback, TimeLimit
 
 if TYPE_CHECKING:
     from keras_ctxattr.runs import Checkpoint, Run

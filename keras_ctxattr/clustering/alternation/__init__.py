@@ -1,0 +1,6 @@
+"""Clustering and network training in turn, from images to clusters, in a run folder."""
+
+from keras_ctxattr.clustering.alternation.recipe import AlternationRecipe
+from keras_ctxattr.clustering.alternation.rounds import alternate_clusters
+
+__all__ = ["AlternationRecipe", "alternate_clusters"]

@@ -1,0 +1,193 @@
+"""The network that learns to tell clusters apart, from random transformations of their samples."""
+
+import dataclasses
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ctxattr.backbones.networks import BACKBONES
+from keras_ctxattr.backbones.precision import dtype_policy
+from keras_ctxattr.clustering.alternation.recipe import AlternationRecipe
+from keras_ctxattr.data.patches import PatchTable
+from keras_ctxattr.data.shuffling import shuffled_rows
+from keras_ctxattr.layers import PatchProcessing, RandomTransformation
+from keras_ctxattr.runs import Run
+from keras_ctxattr.runs.callbacks import (
+    Checkpointer,
+    CollapseGuard,
+    MetricsLog,
+    ProgressLine,
+    ProgressSchedule,
+    TimeLimit,
+    fit_segments,
+)
+
+KIND = "cluster_network"
+BACKBONE = "backbone.keras"
+
+
+def build_classifier(recipe: AlternationRecipe, num_clusters: int, seed: int = 0) -> keras.Model:
+    """Gives a new, compiled network over cluster ids: its weights depend on the arguments alone.
+
+    uint8 `[batch, size, size, 3]` -> float32 logits `[batch, num_clusters]`. Its layer "backbone"
+    gives the features.
+
+    Args:
+        recipe: network, transformations and optimiser.
+        num_clusters: width of the softmax, at least 2.
+        seed: seed of weights and draws; it also sets the seeds of Python, numpy and TensorFlow.
+    """
+    keras.utils.set_random_seed(seed)
+    with dtype_policy(recipe.dtype_policy):
+        backbone = BACKBONES[recipe.backbone](input_size=recipe.size, **recipe.backbone_options)
+        patches = keras.Input((recipe.size, recipe.size, 3), dtype="uint8", name="patches")
+        flow = RandomTransformation(**recipe.transformations, seed=seed, name="copies")(patches)
+        flow = PatchProcessing(colour="none", downsampling=0.0, seed=seed, name="processing")(flow)
+        flow = keras.Model(backbone.input, backbone.output, name="backbone")(flow)
+        flow = keras.layers.Dropout(recipe.dropout, seed=seed, name="dropout")(flow)
+        logits = keras.layers.Dense(num_clusters, dtype="float32", name="clusters")(flow)
+    model = keras.Model(patches, logits, name="cluster_classifier")
+    jit = "auto" if tf.config.list_physical_devices("GPU") else False  # slower on a CPU
+    model.compile(
+        optimizer=keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=jit,
+    )
+    return model
+
+
+def cluster_batches(
+    pixels: Any,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+) -> tf.data.Dataset:
+    """Gives training batches without end: step s is a function of (seed, s) alone.
+
+    Every pass shows each sample once, in an order of its own.
+
+    Args:
+        pixels: uint8 `[n, size, size, 3]`: an array, or a table that is indexed like one.
+        rows: int `[samples]`: which of them to train on.
+        labels: int `[samples]`: the cluster of each of those.
+        batch_size: samples in a step.
+        seed: seed of the orders.
+        first_step: where to begin.
+
+    Returns:
+        Batches (uint8 `[batch_size, size, size, 3]`, int32 `[batch_size]`).
+    """
+    count, shape = len(rows), (batch_size, *pixels.shape[1:])
+
+    def draw(step: tf.Tensor) -> tf.Tensor:
+        places = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+        return shuffled_rows(places, count, seed)
+
+    def gather(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.asarray(pixels[rows[chosen]]), labels[chosen].astype(np.int32)
+
+    def load(chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # The table may be larger than memory: it is read in numpy, and only here.
+        images, ids = tf.numpy_function(gather, [chosen], (tf.uint8, tf.int32), stateful=False)
+        return tf.ensure_shape(images, shape), tf.ensure_shape(ids, [batch_size])
+
+    steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
+    return steps.map(draw).map(load, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def train_classifier(
+    patches: PatchTable,
+    labels: np.ndarray,
+    folder: Path,
+    recipe: AlternationRecipe,
+    *,
+    seed: int,
+    start: Path | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> keras.Model:
+    """Trains a network on the patches that are in a cluster; the same call again goes on.
+
+    The folder will hold `backbone.keras`, whose output are the features.
+
+    Args:
+        patches: all patches.
+        labels: int `[patches]`: the cluster of each, -1 for those that are left out.
+        folder: a run folder of its own.
+        recipe: network, transformations and optimiser.
+        seed: seed of weights and draws.
+        start: a `backbone.keras` from whose weights to begin; None begins at random ones.
+        callbacks: further Keras callbacks, called first.
+
+    Returns:
+        The trained network; its layer "backbone" gives the features.
+
+    Raises:
+        TrainingCollapsed: if training failed for good.
+    """
+    rows = np.flatnonzero(labels >= 0)
+    names, targets = np.unique(labels[rows], return_inverse=True)
+    config = {
+        "recipe": dataclasses.asdict(recipe),
+        "seed": seed,
+        "labels": hashlib.blake2b(labels.astype(np.int32).tobytes(), digest_size=16).hexdigest(),
+    }
+    with Run.open(folder, config, kind=KIND) as run:
+        model = build_classifier(recipe, len(names), seed)
+        resumed = run.restore(model)
+        if run.finished:
+            return model
+        if resumed is None and start is not None:
+            known = keras.saving.load_model(start)
+            model.get_layer("backbone").set_weights(known.get_weights())
+        step = resumed.step if resumed else 0
+        epoch_size = -(-len(rows) // recipe.batch_size)
+        total = epoch_size * recipe.copies
+        clock = TimeLimit(already_spent_seconds=resumed.state["seconds"] if resumed else 0.0)
+        watching = [
+            *callbacks,
+            ProgressSchedule(
+                lambda progress: recipe.learning_rate * 0.5 * (1 + np.cos(np.pi * progress)),
+                lambda done: done / total,
+                resumed=resumed,
+            ),
+            CollapseGuard(resumed=resumed),
+            MetricsLog(run, clock, resumed=resumed),
+            ProgressLine(clock, num_steps=total, resumed=resumed),
+            Checkpointer(run, clock, every_minutes=recipe.checkpoint_minutes, resumed=resumed),
+            clock,
+        ]
+        if resumed and step < total:
+            print(f"Going on from step {step}.", file=sys.stderr, flush=True)
+        epoch_step = resumed.state["epoch_step"] if resumed else 0
+        for num_steps, num_epochs in fit_segments(step, epoch_step, epoch_size, total):
+            batches = cluster_batches(
+                patches.pixels,
+                rows,
+                targets,
+                batch_size=recipe.batch_size,
+                seed=seed,
+                first_step=step,
+            )
+            model.fit(
+                batches,
+                steps_per_epoch=num_steps,
+                epochs=num_epochs,
+                callbacks=watching,
+                shuffle=False,
+                verbose=0,
+            )
+            step += num_steps * num_epochs
+        with run.writing(BACKBONE) as partial:
+            model.get_layer("backbone").save(partial)
+        run.finish({"steps": step, "num_clusters": len(names), "num_patches": len(rows)})
+    return model

@@ -1,0 +1,98 @@
+"""What an alternation of clustering and network training consists of, besides images and rounds."""
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from keras_ctxattr.backbones.networks import BACKBONES
+from keras_ctxattr.clustering.discriminative import DiscriminativeClustering
+from keras_ctxattr.layers.transformation import draw_transformations
+
+UNITS = ("image", "random", "lattice", "contour")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AlternationRecipe:
+    """Patches, first features, network and clustering. The defaults are for 32 x 32 images.
+
+    Attributes:
+        features: first features: `"hog"`, `"daisy"`, `"fisher"` or the folder of a module.
+        size: side of a patch in pixels.
+        unit: what a patch is: `"image"`, `"random"` or `"lattice"` as in
+            `keras_ctxattr.data.patches.cut_patches`, or `"contour"`: binary cutouts of the boundary
+            maps of BSDS500.
+        patches_per_image: for `"random"`.
+        num_patches: for `"contour"`, of all images.
+        backbone: name of the network, see `keras_ctxattr.backbones.BACKBONES`.
+        backbone_options: keyword arguments of that function.
+        copies: random transformations of each clustered patch that the network is trained on.
+        transformations: ranges of `RandomTransformation`, where they are not its defaults.
+        batch_size: patches in a training step.
+        learning_rate: at the start; it follows a half cosine to 0.
+        weight_decay: decoupled, per step and unit of learning rate.
+        dropout: share of the features that training sets to 0.
+        clustering: arguments of `DiscriminativeClustering`, where they are not its defaults.
+        settled: adjusted Rand index of two rounds' clusters from which on they count as settled.
+        dtype_policy: a Keras dtype policy, or `"auto"`, for training.
+        checkpoint_minutes: time between checkpoints.
+
+    Raises:
+        ValueError: if a name is unknown or a number impossible.
+
+    Reference:
+        Huang, Loy, Tang 2016, section 3.1, gives the 20 copies; network and optimiser are ours.
+    """
+
+    features: str = "hog"
+    size: int = 32
+    unit: str = "image"
+    patches_per_image: int | None = None
+    num_patches: int = 100_000
+    backbone: str = "small"
+    backbone_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    copies: int = 20
+    transformations: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"flip": 0.5})
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+    dropout: float = 0.5
+    clustering: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    settled: float = 0.9
+    dtype_policy: str = "auto"
+    checkpoint_minutes: float = 3.0
+
+    def __post_init__(self) -> None:
+        """Checks what nothing further on checks before the work begins."""
+        for name, choices in (("unit", UNITS), ("backbone", tuple(BACKBONES))):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"`{name}` must be one of {choices}. Received: {name}={getattr(self, name)!r}"
+                )
+        counts = {name: getattr(self, name) for name in ("copies", "batch_size", "num_patches")}
+        if min(counts.values()) < 1:
+            raise ValueError(f"These must be at least 1. Received: {counts}")
+        if not (0 < self.learning_rate < math.inf and 0 <= self.dropout < 1 and self.settled <= 1):
+            raise ValueError(
+                "`learning_rate` must be over 0, `dropout` in [0, 1) and `settled` at most 1. "
+                f"Received: learning_rate={self.learning_rate}, dropout={self.dropout}, "
+                f"settled={self.settled}"
+            )
+        _check_names("transformations", self.transformations, draw_transformations, {"seed"})
+        _check_names(
+            "clustering", self.clustering, DiscriminativeClustering.__init__, {"random_state"}
+        )
+        draw_transformations(1, **self.transformations, seed=0)  # checks their ranges
+
+
+def _check_names(what: str, given: Mapping[str, Any], function: Any, fixed: set[str]) -> None:
+    """Refuses arguments that a function does not have, or that the run sets itself."""
+    known = [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in fixed
+    ]
+    unknown = sorted(given.keys() - set(known))
+    if unknown:
+        raise ValueError(f"`{what}` may hold {', '.join(known)}. Received: {', '.join(unknown)}")

@@ -1,0 +1,91 @@
+"""Finds visual concepts in unlabelled images, and learns features from them, in turn.
+
+    python -m training.cluster_features --images PHOTOS --features hog --run runs/clusters
+
+Round 0 clusters hand-made features (or those of a module); each further round trains a network on
+random transformations of the clustered patches and clusters its features. The same command again
+resumes a run that was interrupted, and says so where it is finished; more `--rounds` go on with it.
+Afterwards: `python -m evaluation.clusters --run runs/clusters --out results`.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from keras_ctxattr.cli.app import scan_progress
+from training.flags import parse_flags, run_script
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to find clusters in.
+
+    Attributes:
+        images: folder, archive, TFRecord file or tfds:NAME; may be repeated.
+        run: run folder; made, or resumed.
+        features: first features: hog, daisy, fisher, or the folder of a module.
+        rounds: rounds of training and clustering after the first clustering.
+        unit: what is clustered: image (each as one patch), random or lattice (patches of each), or
+            contour (binary patches of the ground truth of BSDS500).
+        size: side of a patch in pixels; images are scaled to it.
+        patches_per_image: patches of an image for --unit random; 16 if not given.
+        num_patches: patches of all images for --unit contour.
+        backbone: network: small (for patches of 16 to 64 pixels) or compact (from 64 on); by the
+            size of the patches if not given.
+        copies: random transformations of each patch that a network is trained on.
+        samples_per_cluster: samples of a half for each seed of a cluster.
+        seed: seed of every draw, 0 to 2**31 - 1.
+    """
+
+    images: list[str]
+    run: Path
+    features: str = "hog"
+    rounds: int = 3
+    unit: str = "image"
+    size: int = 32
+    patches_per_image: int | None = None
+    num_patches: int = 100_000
+    backbone: str | None = None
+    copies: int = 20
+    samples_per_cluster: int = 4
+    seed: int = 0
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Runs the rounds, or goes on with them, and gives the summary of the run."""
+    from keras_ctxattr.clustering import AlternationRecipe, alternate_clusters
+
+    recipe = AlternationRecipe(
+        features=config.features,
+        size=config.size,
+        unit=config.unit,
+        patches_per_image=config.patches_per_image,
+        num_patches=config.num_patches,
+        backbone=config.backbone or ("small" if config.size < 64 else "compact"),
+        copies=config.copies,
+        clustering={"samples_per_cluster": config.samples_per_cluster},
+    )
+    with scan_progress() as progress:
+        return alternate_clusters(
+            config.images,
+            config.run,
+            recipe,
+            rounds=config.rounds,
+            seed=config.seed,
+            progress=progress,
+        )
+
+
+def _report(config: Config) -> None:
+    summary = main(config)
+    kept = summary["rounds"][summary["kept"]]
+    print(
+        f"{config.run}: {kept['num_clusters']:,} clusters with {kept['coverage']:.1%} of "
+        f"{summary['num_patches']:,} patches, from round {summary['kept']}. Finished: "
+        f"{summary['stopped']}."
+    )
+
+
+if __name__ == "__main__":
+    run_script(_report, parse_flags(Config, sys.argv[1:]))
