@@ -29,6 +29,7 @@ from keras_ctxattr.clustering.svm import fit_linear_svms
 Measurements = dict[str, dict[str, float]]
 C = 0.1
 MAX_FEATURES = 3000  # with more, no second moments are kept
+PASSING_ROWS = 6144  # two tiles of 2 048 negatives, and as many that starts are tried on
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,9 +151,9 @@ def measure_growth(problem: Problem) -> Measurements:
 def bound_megabytes(problem: Problem, cache_bytes: int, block_size: int) -> float:
     """Gives the memory that `fit_linear_svms` may take, as its docstring says, in MB."""
     width = problem.num_features + 1
-    moments = 3 * width**2 if problem.num_features <= MAX_FEATURES else 0
-    block = block_size * width * (problem.num_positives + 8)
-    return (2 * cache_bytes + 4 * (moments + block)) / 2**20
+    moments = 3 * width if problem.num_features <= MAX_FEATURES else 0
+    block = block_size * (problem.num_positives + 8)
+    return (2 * cache_bytes + 4 * width * (PASSING_ROWS + moments + block)) / 2**20
 
 
 def measure_memory(problem: Problem) -> dict[str, float]:

@@ -251,9 +251,13 @@ def small(
     Raises:
         ValueError: if `input_size` is under 16.
     """
-    side = patch_size or input_size or 32
+    sides = (patch_size, input_size)
+    side = next((given for given in sides if given is not None), 32)
     if side < 16:
-        raise ValueError(f"`input_size` must be at least 16. Received: input_size={side}")
+        raise ValueError(
+            "`input_size` and `patch_size` must be at least 16. Received: "
+            f"input_size={input_size}, patch_size={patch_size}"
+        )
     inputs = keras.Input((input_size, input_size, 3), name="patches")
     flow = _convolve(inputs, "conv1", width, 4, strides=2)
     side = -(-side // 2)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,14 @@ class ClusterTable:
             and self.classifiers.ndim == 2
             and self.discriminativeness.shape == (num_clusters,)
             and len(self.members) == num_clusters
-            and self.labels.max(initial=-1) < num_clusters
+            and all(_are_numbers_of(ids, num_clusters) for ids in (self.labels, self.assigned))
         ):
             raise ValueError(
                 "Clusters must be `labels`, `assigned` and `scores` [n], and as many "
                 "`discriminativeness` and `members` as `classifiers` [num_clusters, num_features + "
-                f"1], and no label past them. Received: {self.labels.shape}, "
-                f"{self.assigned.shape}, {self.scores.shape}, {self.discriminativeness.shape}, "
+                "1], and integers from -1 to num_clusters - 1 as labels. Received: "
+                f"{self.labels.shape}, {self.assigned.shape}, {self.scores.shape}, "
+                f"{self.discriminativeness.shape}, "
                 f"{len(self.members)} members, {self.classifiers.shape}"
             )
 
@@ -101,7 +103,7 @@ class ClusterTable:
     def save(self, folder: str | Path) -> None:
         """Writes `clusters.npz` and `clusters.json`; the folder appears whole, or not at all."""
         flat = np.concatenate([np.zeros(0, np.int64), *self.members])
-        arrays = {
+        arrays: dict[str, Any] = {
             "labels": self.labels,
             "assigned": self.assigned,
             "scores": self.scores,
@@ -114,7 +116,7 @@ class ClusterTable:
         num_bytes = sum(values.nbytes for values in arrays.values())
         with write_atomically(Path(folder), num_bytes=num_bytes) as partial:
             partial.mkdir()
-            np.savez(partial / "clusters.npz", allow_pickle=False, **arrays)
+            np.savez(partial / "clusters.npz", **arrays)
             write_json(partial / "clusters.json", {"format": FORMAT, "facts": dict(self.facts)})
 
     @classmethod
@@ -127,14 +129,23 @@ class ClusterTable:
         path = Path(folder)
         try:
             described = json.loads((path / "clusters.json").read_text(encoding="utf-8"))
+            if described["format"] != FORMAT:
+                raise ValueError(f"format {described['format']}, and this version knows {FORMAT}")
             with np.load(path / "clusters.npz", allow_pickle=False) as stored:
                 arrays = dict(stored)
-            counts = arrays.pop("member_counts")
-            members = np.split(arrays.pop("members"), np.cumsum(counts)[:-1])
-            found = cls(**arrays, members=members if len(counts) else [], facts=described["facts"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            counts, flat = arrays.pop("member_counts"), arrays.pop("members")
+            if counts.sum() != len(flat):
+                raise ValueError(f"{counts.sum()} members were stored, {len(flat)} are there")
+            members = np.split(flat, np.cumsum(counts)[:-1]) if len(counts) else []
+            found = cls(**arrays, members=members, facts=dict(described["facts"]))
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ValueError(
                 "Clusters must be a folder with the clusters.npz and clusters.json that "
                 f"`ClusterTable.save` wrote; name another. Received: {path}: {error}"
             ) from error
         return found
+
+
+def _are_numbers_of(ids: np.ndarray, num_clusters: int) -> bool:
+    low, high = ids.min(initial=-1), ids.max(initial=-1)
+    return bool(ids.dtype.kind in "iu" and low >= -1 and high < num_clusters)

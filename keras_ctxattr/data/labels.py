@@ -19,18 +19,20 @@ def read_labels(source: str | Path, keys: Sequence[str]) -> tuple[np.ndarray, li
         keys: the images' keys in their manifest.
 
     Returns:
-        int64 `[len(keys)]`, -1 for images that the table does not name; names in alphabetical
-        order.
+        int64 `[len(keys)]`, -1 for images that the table does not name, or that lie in no folder;
+        names in alphabetical order.
 
     Raises:
-        CollectionError: if the table cannot be read, names none of the images, or there are fewer
-            than 2 classes.
+        CollectionError: if the table cannot be read, a line of it is incomplete, contradicts
+            another or names several images, or there are fewer than 2 classes.
     """
     if str(source) == "folders":
-        found: list[str | None] = [str(PurePosixPath(key).parent) for key in keys]
+        found = _folders(keys)
     else:
         table = _read_table(Path(source))
-        found = [_look_up(key, table) for key in keys]
+        ends = [_known_end(key, table) for key in keys]
+        _check_unique(keys, ends)
+        found = [None if end is None else table[end] for end in ends]
     names = sorted({name for name in found if name is not None})
     if len(names) < 2:
         raise CollectionError(
@@ -42,9 +44,15 @@ def read_labels(source: str | Path, keys: Sequence[str]) -> tuple[np.ndarray, li
     return classes, _shorten(names) if str(source) == "folders" else names
 
 
+def _folders(keys: Sequence[str]) -> list[str | None]:
+    """Gives each image's folder; None for images that lie in none."""
+    parents = [PurePosixPath(key).parent for key in keys]
+    return [None if parent == PurePosixPath(".") else str(parent) for parent in parents]
+
+
 def _read_table(path: Path) -> dict[str, str]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CollectionError(
@@ -56,14 +64,34 @@ def _read_table(path: Path) -> dict[str, str]:
         raise CollectionError(
             f"A table of labels must have the columns image,label. Received: {path} with {columns}"
         )
-    return {row["image"].strip(): row["label"].strip() for row in rows if row["image"]}
+    table: dict[str, str] = {}
+    for line, row in enumerate(rows, start=2):
+        image, label = ((row[name] or "").strip() for name in ("image", "label"))
+        if not image or not label or table.get(image, label) != label:
+            raise CollectionError(
+                "Every line of a table of labels must name an image and its one label; leave out "
+                f"images without one. Received: {path}, line {line}: {image!r}, {label!r}"
+            )
+        table[image] = label
+    return table
 
 
-def _look_up(key: str, table: Mapping[str, str]) -> str | None:
-    """Gives the label of the longest end of a key that the table has."""
+def _known_end(key: str, table: Mapping[str, str]) -> str | None:
+    """Gives the longest end of a key that the table has."""
     parts = PurePosixPath(key).parts
     ends = ("/".join(parts[start:]) for start in range(len(parts)))
-    return next((table[end] for end in ends if end in table), None)
+    return next((end for end in ends if end in table), None)
+
+
+def _check_unique(keys: Sequence[str], ends: Sequence[str | None]) -> None:
+    """Refuses a name in the table that is the end of several keys."""
+    owners: dict[str, str] = {}
+    for key, end in zip(keys, ends, strict=True):
+        if end is not None and owners.setdefault(end, key) != key:
+            raise CollectionError(
+                "A table of labels must name each image so that it cannot be another; write more "
+                f"of its path. Received: {end}, which is {owners[end]} and {key}"
+            )
 
 
 def _shorten(folders: Sequence[str]) -> list[str]:

@@ -3,12 +3,15 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
-from keras_ctxattr.backbones import alexnet, compact, vgg16
+from keras_ctxattr.backbones import alexnet, compact, small, vgg16
 from keras_ctxattr.backbones.conversion import fold_batch_normalization, fully_convolutional
 from keras_ctxattr.backbones.networks import batch_normalization
+from keras_ctxattr.export import export_module, read_module
 from tests.backbones.trained import give_random_statistics
+from tests.test_export import normalize, photos
 
 
 def images(count: int, height: int, width: int) -> np.ndarray:
@@ -57,6 +60,33 @@ def test_both_forms_of_alexnet_agree_on_one_patch(preset: str) -> None:
     network = give_random_statistics(alexnet(preset, num_features=8))
     patches = images(1, 96, 96)
     assert_close(fully_convolutional(network)(patches)[:, 0, 0], network(patches))
+
+
+@pytest.mark.parametrize("side", [16, 32, 45])
+def test_both_forms_of_small_agree_on_one_patch_whatever_its_side(side: int) -> None:
+    network = give_random_statistics(small(input_size=side, width=8, num_features=16))
+    patches = images(3, side, side)
+    converted = fully_convolutional(network)
+    found = converted(patches)
+    assert found.shape == (3, 1, 1, 16)
+    assert_close(found[:, 0, 0], network(patches))
+    assert_close(fold_batch_normalization(network)(patches), network(patches))
+    # Our own convolutional form for such patches is the same function; positions are 8 pixels
+    # apart, or nearly: 45 pixels give maps of 23, 11 and 5.
+    ours = small(input_size=None, patch_size=side, width=8, num_features=16)
+    ours.set_weights(converted.get_weights())
+    whole = images(2, side + 16, side + 8)
+    assert converted(whole).shape == (2, 3, 2, 16)
+    assert_close(ours(whole), converted(whole))
+
+
+@pytest.mark.parametrize("side", [32, 45])
+def test_module_of_small_gives_the_features_of_its_patches(side: int, tmp_path: Path) -> None:
+    network = give_random_statistics(small(input_size=side, width=8, num_features=16))
+    folder = export_module(network, tmp_path / "module")
+    assert read_module(folder)["input"]["min_side"] == side
+    patches = photos(3, side, side)
+    assert_close(tf.saved_model.load(str(folder))(patches), network(normalize(patches)))
 
 
 def test_without_padding_every_position_is_the_patch_it_sees() -> None:

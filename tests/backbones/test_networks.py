@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ctxattr.backbones import BACKBONES, alexnet, compact, networks, vgg16
+from keras_ctxattr.backbones import BACKBONES, alexnet, compact, networks, small, vgg16
 from keras_ctxattr.layers import CeilMaxPooling2D, LocalResponseNormalization
 from tests import contracts
 
@@ -12,7 +12,11 @@ TINY = {
     "alexnet": lambda **options: alexnet(num_features=6, **options),
     "vgg16": lambda **options: vgg16(num_features=6, **options),
     "compact": lambda **options: compact(num_features=6, width=4, **options),
+    "small": lambda **options: small(num_features=6, width=4, **options),
 }
+# Sides of patches, in pixels; the first is what the network is made for if none is given.
+SIDES = {"alexnet": [96], "vgg16": [96], "compact": [96], "small": [32, 45, 16]}
+MULTIPLES_OF_32 = sorted(BACKBONES.keys() - {"small"})
 
 
 def output_sizes(model):
@@ -71,6 +75,20 @@ def test_vgg16_has_thirteen_convolutions_of_3_by_3():
     )
     assert {layer.kernel_size for layer in convolutions} == {(3, 3)}
     assert output_sizes(model)["pool5"] == (3, 3, 512)
+
+
+@pytest.mark.parametrize(
+    ("side", "maps"), [(16, (8, 4, 2)), (32, (16, 8, 4)), (45, (23, 11, 5)), (64, (32, 16, 8))]
+)
+def test_small_halves_the_map_three_times(side, maps):
+    model = small(input_size=side, num_features=16)
+    sizes = output_sizes(model)
+    assert sizes["conv1"] == (maps[0], maps[0], 64)
+    assert sizes["pool2"] == (maps[1], maps[1], 128)
+    assert sizes["pool3"] == (maps[2], maps[2], 256)
+    # No bias anywhere; normalisation has neither scale nor shift.
+    kernels = 4 * 4 * 3 * 64 + 9 * 64 * 128 + 9 * 128 * 256 + maps[2] ** 2 * 256 * 16
+    assert model.count_params() - 2 * (64 + 128 + 256 + 16) == kernels  # less running statistics
 
 
 def test_order_of_the_layers_is_pool_then_local_normalisation(released):
@@ -149,9 +167,13 @@ def test_activations_neither_die_nor_explode_in_the_fresh_network(released):
 # ---- forms ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-def test_the_convolutional_form_gives_on_a_patch_what_the_dense_form_gives(name):
-    dense, convolutional = TINY[name](), TINY[name](input_size=None)
+@pytest.mark.parametrize(
+    ("name", "side"), [(name, side) for name in BACKBONES for side in SIDES[name]]
+)
+def test_the_convolutional_form_gives_on_a_patch_what_the_dense_form_gives(name, side):
+    is_default = side == SIDES[name][0]
+    dense = TINY[name](**({} if is_default else {"input_size": side}))
+    convolutional = TINY[name](input_size=None, **({} if is_default else {"patch_size": side}))
     generator = np.random.default_rng(0)
     for layer in dense.layers:
         # Statistics of their own, so that normalisation is not the identity.
@@ -162,7 +184,7 @@ def test_the_convolutional_form_gives_on_a_patch_what_the_dense_form_gives(name)
             other.set_weights(
                 [w.reshape(o.shape) for w, o in zip(weights, other.get_weights(), strict=True)]
             )
-    patches = generator.normal(0, 50, (2, 96, 96, 3)).astype("float32")
+    patches = generator.normal(0, 50, (2, side, side, 3)).astype("float32")
     features, maps = np.asarray(dense(patches)), np.asarray(convolutional(patches))
     assert features.shape == (2, 6)
     assert maps.shape == (2, 1, 1, 6)
@@ -171,18 +193,19 @@ def test_the_convolutional_form_gives_on_a_patch_what_the_dense_form_gives(name)
     assert len(convolutional(np.zeros((1, 128, 160, 3), "float32")).shape) == 4
 
 
-@pytest.mark.parametrize("name", ["alexnet", "compact"])
+@pytest.mark.parametrize("name", ["alexnet", "compact", "small"])
 def test_features_are_non_negative_and_tell_patches_apart(name):
-    patches = np.random.default_rng(0).normal(0, 50, (3, 96, 96, 3)).astype("float32")
+    side = SIDES[name][0]
+    patches = np.random.default_rng(0).normal(0, 50, (3, side, side, 3)).astype("float32")
     features = np.asarray(TINY[name]()(patches))
     assert features.min() >= 0
     assert len({feature.tobytes() for feature in features}) == 3
 
 
-@pytest.mark.parametrize("name", ["alexnet", "compact"])
+@pytest.mark.parametrize("name", ["alexnet", "compact", "small"])
 def test_backbone_saves_and_reloads_with_equal_outputs(name, tmp_path):
-    model = TINY[name]()
-    patches = np.random.default_rng(0).normal(0, 50, (2, 96, 96, 3)).astype("float32")
+    model, side = TINY[name](), SIDES[name][0]
+    patches = np.random.default_rng(0).normal(0, 50, (2, side, side, 3)).astype("float32")
     model.save(tmp_path / "backbone.keras")
     reloaded = keras.saving.load_model(tmp_path / "backbone.keras")
     contracts.assert_equal(reloaded(patches), model(patches))
@@ -203,11 +226,19 @@ def test_mixed_precision_gives_nearly_the_features_of_float32(policy):
 # ---- arguments -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", MULTIPLES_OF_32)
 @pytest.mark.parametrize("size", [0, 31, 100])
 def test_input_sizes_that_do_not_divide_are_refused_with_the_value(name, size):
     with pytest.raises(ValueError, match=f"`input_size`.*32.*Received: input_size={size}"):
         TINY[name](input_size=size)
+
+
+@pytest.mark.parametrize("options", [{"input_size": 15}, {"input_size": None, "patch_size": 8}])
+def test_patches_under_16_pixels_are_too_small_for_small(options):
+    side = options.get("patch_size", options["input_size"])
+    with pytest.raises(ValueError, match=f"at least 16. Received: input_size={side}") as caught:
+        small(**options)
+    assert "\n" not in str(caught.value)
 
 
 def test_unknown_presets_are_named():

@@ -5,11 +5,9 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from keras_ctxattr.data.grids import POSITIONS, GridConfig, grid_batches
 from keras_ctxattr.data.manifest import Manifest, scan_images
-from keras_ctxattr.data.shuffling import shuffled_rows
 from keras_ctxattr.layers import PatchCutter
 from tests import restatements as plain
 
@@ -545,18 +543,3 @@ def test_gap_and_jitter_may_be_0_and_jitter_half_the_gap():
     assert GridConfig(gap=0, jitter=0).pitch == 96
     assert GridConfig(jitter=24).min_side == 2 * 96 + 48 + 24
     assert GridConfig().min_side == 247
-
-
-def test_rows_are_those_of_index_shuffle():
-    elements = tf.range(3, 40, dtype=tf.int64)
-    expected = [
-        int(
-            tf.random.experimental.index_shuffle(
-                element % 7,
-                tf.stack([11, tf.cast(element // 7, tf.int32)]),
-                tf.constant(6, tf.int64),
-            )
-        )
-        for element in elements
-    ]
-    assert shuffled_rows(elements, num_rows=7, seed=11).numpy().tolist() == expected

@@ -50,6 +50,35 @@ def test_features_of_a_module_are_extracted(modules, tmp_path) -> None:
         )
 
 
+def test_normalised_vectors_are_those_of_the_module_by_their_lengths(modules) -> None:
+    plain = ModuleFeatures(str(modules[0]))
+    unit = ModuleFeatures(str(modules[0]), normalize=True)
+    patches = make_patches(5, 96)
+    vectors = plain(patches).astype(np.float64)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert np.abs(lengths - 1).min() > 0.05, "they would be of unit length anyway"
+    np.testing.assert_allclose(unit(patches), vectors / lengths, rtol=1e-5, atol=1e-6)
+    assert unit(patches).dtype == np.float32
+    assert not plain.normalize and unit.num_features == plain.num_features
+    # A fresh network gives zeros for a flat patch: nothing to divide by, and no NaN.
+    flat = np.full([2, 96, 96, 3], 9, np.uint8)
+    assert np.abs(plain(flat)).max() == 0
+    np.testing.assert_array_equal(unit(flat), plain(flat))
+
+
+def test_whether_vectors_are_normalised_is_part_of_the_config(modules, tmp_path) -> None:
+    plain, unit = (ModuleFeatures(str(modules[0]), 96, normalize=given) for given in (False, True))
+    assert plain.config == make_descriptor(modules[0], 96).config
+    assert unit.config == {**plain.config, "normalize": True}
+    pixels = make_patches(4, 96)
+    boxes = np.tile([0.0, 0, 96, 96], (4, 1))
+    table = PatchTable(image_ids=np.arange(4), boxes=boxes, pixels=pixels)
+    features = extract_features(table, unit, tmp_path / "f")
+    np.testing.assert_allclose(np.linalg.norm(features.vectors[:], axis=1), 1, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"descriptor=.*ModuleFeatures"):
+        extract_features(table, plain, tmp_path / "f")
+
+
 def test_config_follows_the_content_and_not_the_place(modules, tmp_path) -> None:
     first, second = (make_descriptor(folder, 96) for folder in modules)
     assert first.config != second.config

@@ -46,7 +46,7 @@ CASES = {
     ),
     "transformation": (
         lambda: layers.RandomTransformation(
-            0.1, 1.2, 10.0, 1.5, 0.05, 1.6, 20.0, seed=6, name="transformation"
+            0.1, 1.2, 10.0, 1.5, 0.05, 1.6, 20.0, 0.4, seed=6, name="transformation"
         ),
         [GRADIENTS],
         TRAINING,

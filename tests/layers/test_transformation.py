@@ -24,6 +24,7 @@ NOTHING = {
     "brightness": 0.0,
     "saturation": 1.0,
     "hue": 0.0,
+    "flip": 1.0,
 }
 SWITCHED_OFF = {**dict.fromkeys(NOTHING, 0.0), "scale": 1, "contrast": 1, "saturation": 1}
 
@@ -65,9 +66,10 @@ def turn_and_scale(offset, scale, degrees):
     return turned[0], -turned[1]
 
 
-def warp(patch, shift=(0, 0), scale=1.0, rotation=0.0):
+def warp(patch, shift=(0, 0), scale=1.0, rotation=0.0, flip=1.0):
     """Looks every pixel up where it comes from, in a patch that is mirrored on all sides."""
     size = len(patch)
+    patch = patch[:, ::-1] if flip < 0 else patch
     around = np.pad(patch, ((2 * size, 2 * size), (2 * size, 2 * size), (0, 0)), "symmetric")
     centre = (size - 1) / 2
     warped = np.zeros_like(patch)
@@ -146,13 +148,39 @@ def test_scale_above_1_enlarges_about_the_centre():
     assert smaller[4, :2, 1] == pytest.approx([3, 1])  # mirrored: -4 is 3, -2 is 1
 
 
+@pytest.mark.parametrize("size", [1, 8, 13])
+def test_flip_alone_is_exactly_the_mirror_image_and_twice_the_patch(size):
+    patch = random_patches(1, size)[0]
+    np.testing.assert_array_equal(transform(patch, flip=-1.0), patch[:, ::-1])
+    np.testing.assert_array_equal(transform(transform(patch, flip=-1.0), flip=-1.0), patch)
+
+
+def test_patches_are_mirrored_before_they_are_scaled_rotated_and_shifted():
+    patch = random_patches(1, 24, seed=2)[0]
+    moves = {"shift": [0.1, -0.2], "scale": 1.2, "rotation": 30.0}
+    found = transform(patch, flip=-1.0, **moves)
+    np.testing.assert_allclose(found, transform(patch[:, ::-1], **moves), atol=0.02)
+    assert np.abs(found - transform(patch, **moves)[:, ::-1]).mean() > 20, "not after them"
+    # Mirrored afterwards, a patch would have turned the other way.
+    after = {"shift": [-0.1, -0.2], "scale": 1.2, "rotation": -30.0}
+    np.testing.assert_allclose(found, transform(patch, **after)[:, ::-1], atol=0.02)
+
+
+def test_flip_leaves_colours_alone():
+    patch = random_patches(1, 9, seed=3)[0]
+    colours = {"contrast": 0.7, "brightness": 0.05, "saturation": 1.3, "hue": 25.0}
+    found = transform(patch, flip=-1.0, **colours)
+    np.testing.assert_allclose(found, transform(patch, **colours)[:, ::-1], atol=1e-3)
+
+
 @pytest.mark.parametrize("size", [8, 13])
 def test_geometry_equals_the_restatement_inside_and_beyond_the_border(size):
     patches = random_patches(6, size, seed=size)
     drawn = draw_transformations(
         6, shift=0.6, scale=1.8, rotation=180.0, contrast=1.0, brightness=0.0, saturation=1.0,
-        hue=0.0, seed=3,
+        hue=0.0, flip=0.5, seed=3,
     )  # fmt: skip
+    assert set(np.asarray(drawn.flip)) == {-1, 1}
     result = apply_transformation(patches, drawn)
     for number, patch in enumerate(patches):
         expected = warp(
@@ -160,6 +188,7 @@ def test_geometry_equals_the_restatement_inside_and_beyond_the_border(size):
             np.asarray(drawn.shift[number]),
             float(drawn.scale[number]),
             float(drawn.rotation[number]),
+            float(drawn.flip[number]),
         )
         np.testing.assert_allclose(result[number], expected, atol=0.02)
 
@@ -228,13 +257,27 @@ def test_parameters_follow_their_ranges():
         plain.assert_follows(values, lambda value: (value + 1) / 2)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_share_of_the_patches_is_mirrored(share):
+    flips = np.asarray(draw_transformations(4000, flip=share, seed=7).flip)
+    assert set(flips) <= {-1, 1}
+    spread = math.sqrt(share * (1 - share) / 4000)
+    assert abs(np.mean(flips == -1) - share) <= 4.5 * spread  # exactly, where all or none are
+
+
+def test_mirroring_changes_no_other_draw():
+    drawn, mirrored = (draw_transformations(50, flip=share, seed=7) for share in (0.0, 0.5))
+    for name in NOTHING.keys() - {"flip"}:
+        np.testing.assert_array_equal(getattr(mirrored, name), getattr(drawn, name))
+
+
 def test_parameters_and_patches_are_drawn_independently():
-    drawn = draw_transformations(4000, seed=8)
+    drawn = draw_transformations(4000, flip=0.5, seed=8)
     columns = [np.asarray(value).reshape(4000, -1) for value in vars(drawn).values()]
     table = np.concatenate(columns, axis=1)  # [patch, parameter]
-    assert table.shape == (4000, 8)
+    assert table.shape == (4000, 9)
     both = np.concatenate([table[1:], table[:-1]], axis=1)  # beside those of the next patch
-    correlations = np.corrcoef(both.T) - np.eye(16)
+    correlations = np.corrcoef(both.T) - np.eye(18)
     assert np.abs(correlations).max() < 4.5 / math.sqrt(4000)
 
 
@@ -266,6 +309,25 @@ def test_layer_draws_and_applies():
     assert np.abs(np.asarray(layer(patches, training=True)) - result).mean() > 5, "new draws"
 
 
+def test_layer_mirrors_all_the_patches_or_about_half_of_them():
+    patches = random_patches(400, 5)
+    mirrored = RandomTransformation(**{**SWITCHED_OFF, "flip": 1.0})(patches, training=True)
+    np.testing.assert_array_equal(mirrored, patches[:, :, ::-1])
+    half = RandomTransformation(**{**SWITCHED_OFF, "flip": 0.5}, seed=2)(patches, training=True)
+    is_mirrored = np.all(half == patches[:, :, ::-1], axis=(1, 2, 3))
+    np.testing.assert_array_equal(is_mirrored, ~np.all(half == patches, axis=(1, 2, 3)))
+    assert abs(is_mirrored.mean() - 0.5) < 4.5 * 0.5 / math.sqrt(400)
+
+
+def test_layer_made_from_its_config_mirrors_the_same_patches():
+    layer = RandomTransformation(flip=0.3, seed=4)
+    assert layer.get_config()["flip"] == 0.3
+    again = RandomTransformation.from_config(layer.get_config())
+    patches = random_patches(20, 8)
+    np.testing.assert_array_equal(again(patches, training=True), layer(patches, training=True))
+    assert RandomTransformation().get_config()["flip"] == 0, "off unless asked for"
+
+
 def test_bytes_and_floats_give_the_same():
     patches = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
     floats = RandomTransformation(seed=1)(patches.astype("float32"), training=True)
@@ -287,7 +349,7 @@ def test_ranges_of_nothing_give_exactly_the_patches():
 
 
 def test_compiled_by_xla_it_gives_the_same():
-    patches, drawn = random_patches(3, 16), draw_transformations(3, seed=2)
+    patches, drawn = random_patches(3, 16), draw_transformations(3, flip=0.5, seed=2)
     compiled = tf.function(lambda p: apply_transformation(p, drawn), jit_compile=True)
     np.testing.assert_allclose(
         compiled(tf.constant(patches)), apply_transformation(patches, drawn), atol=0.05
@@ -295,7 +357,7 @@ def test_compiled_by_xla_it_gives_the_same():
 
 
 def test_values_stay_on_the_scale_and_finite():
-    layer = RandomTransformation(1.0, 100.0, 180.0, 100.0, 1.0, 100.0, 180.0, seed=3)
+    layer = RandomTransformation(1.0, 100.0, 180.0, 100.0, 1.0, 100.0, 180.0, 0.5, seed=3)
     result = np.asarray(layer(random_patches(64, 8), training=True))
     assert np.isfinite(result).all() and result.min() >= 0 and result.max() <= 255
 
@@ -310,6 +372,8 @@ def test_values_stay_on_the_scale_and_finite():
         ({"brightness": 25.0}, "brightness=25.0"),
         ({"saturation": 0.5}, "saturation=0.5"),
         ({"hue": math.nan}, "hue=nan"),
+        ({"flip": 1.5}, "`flip` must be between 0 and 1;.*flip=1.5"),
+        ({"flip": -1.0}, "flip=-1.0"),
     ],
 )
 def test_impossible_range_is_named_with_its_value(arguments, told):

@@ -16,6 +16,7 @@ Progress = Callable[[int, int], None]
 _TILE_ROWS = 2048
 _MAX_BLOCK = 512
 _SAMPLE_ROWS = 4096
+_SAMPLE_PART = 1024
 _MAX_ROUNDS = 30
 _BYTES = 4  # of a float32
 _MATRICES = 5  # negatives x clusters that a block needs at a time
@@ -75,8 +76,10 @@ def fit_linear_svms(
 
     Where the negatives take more than `cache_bytes`, each block of clusters works on the negatives
     that are hard for one of them, and the others are read once a round to look for new ones.
-    Memory: `cache_bytes`, once for the rows and once for what scores them at most, plus the
-    positives of a block and 3 matrices of (num_features + 1)^2 (up to 3 000 features), float32.
+    Memory: `cache_bytes`, once for the rows and once for what scores them at most; and float32
+    vectors of num_features + 1: 6 144 of negatives that pass through, the positives of a block
+    and 8 a cluster of it, and up to 3 000 features 3 (num_features + 1) of moments. A block has up
+    to 512 clusters.
 
     Args:
         positives: float `[num_positives, num_features]`.
@@ -157,10 +160,11 @@ class _Negatives:
         ]
         return [self._tile(part, part) for part in parts]
 
-    def sample(self, count: int, seed: int) -> np.ndarray:
-        """Gives random rows, float32."""
-        numbers = np.random.default_rng(seed).permutation(len(self))[:count]
-        return np.asarray(self._rows[np.sort(numbers)], np.float32)
+    def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
+        """Gives random rows, float32, in parts."""
+        numbers = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
+        for start in range(0, len(numbers), _SAMPLE_PART):
+            yield np.asarray(self._rows[numbers[start : start + _SAMPLE_PART]], np.float32)
 
     def _tile(self, chosen: Any, numbers: np.ndarray) -> Tile:
         rows = np.asarray(self._rows[chosen], np.float32)

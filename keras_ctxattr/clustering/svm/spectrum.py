@@ -1,5 +1,8 @@
 """What all SVMs share: the second moments of the negatives. They precondition and start them."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -16,25 +19,32 @@ class Spectrum:
     """Eigenvectors and eigenvalues of the negatives' second moments, the constant 1 included.
 
     Args:
-        sample: float32 `[rows, num_features]`, random negatives.
+        sample: random negatives in parts, float32 `[rows, num_features]`, at least one.
         num_negatives: how many there are in all.
         C: weight of a sample's loss.
     """
 
-    def __init__(self, sample: np.ndarray, num_negatives: int, C: float) -> None:
-        rows = np.concatenate([sample, np.ones((len(sample), 1), np.float32)], axis=1)
+    def __init__(self, sample: Iterable[np.ndarray], num_negatives: int, C: float) -> None:
         self._C = C
-        self._mean = tf.constant(rows.mean(axis=0), tf.float32)
-        scored = rows[:_SAMPLE_SCORES]
-        self._scored = tf.constant(scored)
-        self._weight = num_negatives / len(scored)
+        count, scored = 0, []
+        total: Any = 0.0
+        moments: Any = 0.0
+        for part in sample:
+            rows = np.concatenate([part, np.ones((len(part), 1), np.float32)], axis=1)
+            if count < _SAMPLE_SCORES:
+                scored.append(rows[: _SAMPLE_SCORES - count])
+            full = rows.shape[1] <= _MAX_BASIS
+            moments = moments + (rows.T @ rows if full else (rows**2).sum(axis=0))
+            total = total + rows.sum(axis=0, dtype=np.float64)
+            count += len(rows)
+        self._mean = tf.constant(total / count, tf.float32)
+        self._scored = tf.constant(np.concatenate(scored))
+        self._weight = num_negatives / len(self._scored)
         self.basis: tf.Tensor | None = None
-        if rows.shape[1] <= _MAX_BASIS:
-            moments = rows.T @ rows / np.float32(len(rows))
-            values, vectors = np.linalg.eigh(moments)
+        values = moments / np.float32(count)
+        if full:
+            values, vectors = np.linalg.eigh(values)
             self.basis = tf.constant(vectors, tf.float32)
-        else:
-            values = (rows**2).mean(axis=0)
         self._values = tf.constant(np.maximum(values, 0), tf.float32)
 
     def precondition(self, directions: tf.Tensor, num_active: tf.Tensor) -> tf.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import json
+import zipfile
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -68,7 +69,9 @@ class Descriptor(abc.ABC):
     def save(self, path: str | Path) -> None:
         """Writes the settings and what was learnt as `.npz`, without pickle."""
         with write_atomically(path) as partial, partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, config=json.dumps(self.config), **self._state())
+            # Without pickle by what it holds: the switch is younger than the oldest numpy allowed.
+            arrays: dict[str, Any] = {"config": json.dumps(self.config), **self._state()}
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -111,7 +114,7 @@ def read_descriptor(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndar
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)
         return json.loads(str(arrays.pop("config"))), arrays
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
             "A descriptor must be an .npz file that `Descriptor.save` wrote; name another. "
             f"Received: {path}: {error}"
