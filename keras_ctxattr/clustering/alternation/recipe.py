@@ -33,7 +33,9 @@ class AlternationRecipe:
         learning_rate: at the start; it follows a half cosine to 0.
         weight_decay: decoupled, per step and unit of learning rate.
         dropout: share of the features that training sets to 0.
-        clustering: arguments of `DiscriminativeClustering`, where they are not its defaults.
+        clustering: arguments of `DiscriminativeClustering`, where they are not its defaults. Ours
+            are a tenth of its `C` and fewer, larger seeds: chosen on CIFAR-10, where the halves'
+            classifiers then agree on more, and more patches are in a cluster.
         settled: adjusted Rand index of two rounds' clusters from which on they count as settled.
         dtype_policy: a Keras dtype policy, or `"auto"`, for training.
         checkpoint_minutes: time between checkpoints.
@@ -58,7 +60,9 @@ class AlternationRecipe:
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
     dropout: float = 0.5
-    clustering: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    clustering: Mapping[str, Any] = dataclasses.field(
+        default_factory=lambda: {"C": 0.01, "samples_per_cluster": 16}
+    )
     settled: float = 0.9
     dtype_policy: str = "auto"
     checkpoint_minutes: float = 3.0
