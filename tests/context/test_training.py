@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_ctxattr.backbones.precision import resolve_policy
 from keras_ctxattr.context.images import collect_images, explained_changes
-from keras_ctxattr.context.recipe import ContextRecipe, build_predictor, resolve_policy
+from keras_ctxattr.context.recipe import ContextRecipe, build_predictor
 from keras_ctxattr.context.training import (
-    _segments,
     evaluation_batches,
     export_run,
     load_predictor,
@@ -32,6 +32,7 @@ from keras_ctxattr.context.training import (
 from keras_ctxattr.data.grids import GridConfig, grid_batches
 from keras_ctxattr.data.manifest import CollectionError, Manifest
 from keras_ctxattr.runs import Run, RunError, RunWarning
+from keras_ctxattr.runs.callbacks import fit_segments
 from keras_ctxattr.runs.checkpoints import checkpoint_paths, checkpoint_step
 
 TINY = ContextRecipe(
@@ -82,7 +83,7 @@ def rows_without_times(folder):
 )
 def test_segments_end_epochs_where_an_uninterrupted_run_does(step, epoch_step, total, expected):
     ends = []
-    for num_steps, num_epochs in _segments(step, epoch_step, 4, total):
+    for num_steps, num_epochs in fit_segments(step, epoch_step, 4, total):
         for _ in range(num_epochs):
             step += num_steps
             ends.append(step)
