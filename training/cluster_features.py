@@ -34,7 +34,7 @@ class Config:
         backbone: network: small (for patches of 16 to 64 pixels) or compact (from 64 on); by the
             size of the patches if not given.
         copies: random transformations of each patch that a network is trained on.
-        samples_per_cluster: samples of a half for each seed of a cluster (the paper has 4).
+        samples_per_cluster: samples of a half for each seed of a cluster.
         svm_c: weight of a sample's loss in an SVM (the paper has .1).
         seed: seed of every draw, 0 to 2**31 - 1.
     """
@@ -49,7 +49,7 @@ class Config:
     num_patches: int = 100_000
     backbone: str | None = None
     copies: int = 20
-    samples_per_cluster: int = 16
+    samples_per_cluster: int = 4
     svm_c: float = 0.01
     seed: int = 0
 

@@ -12,20 +12,26 @@ _MAX_PASSES = 20
 def overlaps(scores: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Gives how far each two clusters fire on each other's members.
 
+    A classifier of a few members against thousands scores below 0 even on those few, unless `C` is
+    so large that it singles them out; so it fires where it scores as high as on the lowest of its
+    own members (ours; the paper has 0, which then merges nothing).
+
     Args:
         scores: float `[members, clusters]`: each member by each cluster's classifier.
         ids: int `[members]`: the cluster of each member.
 
     Returns:
         float64 `[clusters, clusters]`, symmetric with a diagonal of 0: the mean of the two shares
-        of members that the other's classifier scores above 0.
+        of members on which the other's classifier fires.
 
     Reference:
         Huang, Loy, Tang 2016, section 3.1.
     """
     num_clusters = scores.shape[1]
+    lowest = np.full(num_clusters, np.inf)
+    np.minimum.at(lowest, ids, scores[np.arange(len(ids)), ids])
     fires = np.zeros((num_clusters, num_clusters))
-    np.add.at(fires, ids, scores > 0)
+    np.add.at(fires, ids, scores >= lowest)
     shares = fires / np.maximum(np.bincount(ids, minlength=num_clusters), 1)[:, None]
     means = (shares + shares.T) / 2
     np.fill_diagonal(means, 0)

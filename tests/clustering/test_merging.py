@@ -21,6 +21,14 @@ def test_overlap_is_the_mean_of_both_shares_that_fire():
     np.testing.assert_allclose(overlaps(scores, ids), [[0, 0.375], [0.375, 0]])
 
 
+def test_classifiers_fire_from_the_lowest_of_their_own_members_on():
+    """No pair of clusters ever merged: all scores are below 0 where members are few."""
+    scores = np.array([[-0.5, -0.7], [-0.8, -0.6], [-0.8, -0.6], [-0.9, -0.5]])
+    ids = np.array([0, 0, 1, 1])
+    # Cluster 1 fires from -.6 on: on one of the members of 0; 0 from -.8 on, on one of 1.
+    np.testing.assert_allclose(overlaps(scores, ids), [[0, 0.5], [0.5, 0]])
+
+
 def test_pairs_are_disjoint_and_the_most_overlapping_come_first():
     overlap = np.zeros((5, 5))
     for one, other, value in ((0, 1, 0.6), (1, 2, 0.9), (3, 4, 0.5), (0, 3, 0.4)):
