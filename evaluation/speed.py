@@ -22,6 +22,7 @@ from rich.console import Console
 from evaluation import speed_context, speed_svm
 from evaluation.checks import check_counts, check_positive, check_seed
 from evaluation.report import print_table
+from keras_ctxattr.pictures import write_png
 from keras_ctxattr.runs import write_json
 from training.flags import parse_flags, run_script
 
@@ -36,6 +37,7 @@ class Config:
     Attributes:
         only: stage to measure; all if not given.
         json: file for the figures.
+        plot: PNG file for how the time of the SVMs grows.
         images: JPEG photographs: folder or archive, may be repeated; imagenet_sample_300.tar in the
             folder CTXATTR_DATA or ../shared/data if not given.
         pairs: pairs of patches in a training step, the same on both sides, at least 256.
@@ -48,6 +50,7 @@ class Config:
 
     only: str | None = None
     json: Path | None = None
+    plot: Path | None = None
     images: list[str] = dataclasses.field(default_factory=list)
     pairs: int = 1008
     rounds: int = 5
@@ -59,6 +62,8 @@ class Config:
         """Checks the stage and the numbers."""
         if self.only is not None and self.only not in STAGES:
             raise ValueError(f"`--only` must be one of {', '.join(STAGES)}. Received: {self.only}")
+        if self.plot is not None and self.only == "context":
+            raise ValueError("`--plot` belongs to the stage svm. Received: --only context")
         check_counts(self, "pairs", at_least=256)
         check_counts(self, "rounds")
         check_counts(self, "clusters", at_least=8)
@@ -73,6 +78,8 @@ def main(config: Config) -> speed_context.Measurements:
         figures |= STAGES[name](config)
     if config.json:
         write_json(config.json, figures)
+    if config.plot:
+        write_png(config.plot, speed_svm.growth_picture(figures))
     return figures
 
 

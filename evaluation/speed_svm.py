@@ -25,6 +25,7 @@ import numpy as np
 from sklearn.svm import LinearSVC
 
 from keras_ctxattr.clustering.svm import fit_linear_svms
+from keras_ctxattr.pictures import line_plot
 
 Measurements = dict[str, dict[str, float]]
 C = 0.1
@@ -146,6 +147,31 @@ def measure_growth(problem: Problem) -> Measurements:
             **{f"seconds_{count}": value for count, value in seconds.items()},
         }
     return figures
+
+
+def growth_picture(figures: Measurements) -> np.ndarray:
+    """Draws the seconds of `measure_growth` over the size: straight lines where cost is linear.
+
+    Args:
+        figures: as `measure` gives them.
+
+    Returns:
+        uint8 `[height, width, 3]`.
+    """
+    lines = {}
+    for name in ("clusters", "negatives"):
+        figure = figures[f"svm_growth_{name}"]
+        seconds = {
+            int(key.removeprefix("seconds_")): value
+            for key, value in figure.items()
+            if key.startswith("seconds_")
+        }
+        whole = max(seconds)
+        shares = [100 * count / whole for count in seconds]
+        lines[f"{name}, up to {whole:,}"] = (shares, list(seconds.values()))
+    return line_plot(
+        lines, title="Time to solve all SVMs", x_label="per cent of the size", y_label="seconds"
+    )
 
 
 def bound_megabytes(problem: Problem, cache_bytes: int, block_size: int) -> float:

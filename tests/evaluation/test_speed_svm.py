@@ -31,6 +31,15 @@ def test_both_sides_reach_the_same_minimum(figures):
     assert figures["svm"]["sign_agreement"] >= 0.999
 
 
+def test_growth_is_measured_at_three_sizes_and_drawn(figures):
+    for name, whole in (("clusters", 16), ("negatives", 1200)):
+        figure = figures[f"svm_growth_{name}"]
+        sizes = [int(key.split("_")[1]) for key in figure if key.startswith("seconds_")]
+        assert sizes == [whole // 4, whole // 2, whole]
+    picture = speed_svm.growth_picture(figures)
+    assert picture.shape[1:] == (640, 3) and picture.std() > 10
+
+
 def test_memory_stays_under_its_bound(figures):
     # A floor of some MB of TensorFlow's own is all that a problem this small takes.
     assert figures["svm_peak_memory"]["value"] < figures["svm_peak_memory"]["baseline"] + 60

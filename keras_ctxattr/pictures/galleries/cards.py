@@ -114,6 +114,7 @@ def format_value(value: Value) -> str:
 
 
 def _row_title(card: ClusterCard, num_lines: int) -> str:
-    lines = [f"#{card.cluster_id}  {format_value(card.score)}", f"{card.num_members:,} images"]
+    count = "1 image" if card.num_members == 1 else f"{card.num_members:,} images"
+    lines = [f"#{card.cluster_id}  {format_value(card.score)}", count]
     lines += [f"{name} {format_value(value)}" for name, value in card.facts.items()]
     return "\n".join(lines[:num_lines])
