@@ -163,6 +163,19 @@ def test_negatives_that_do_not_fit_are_never_read_all_at_once():
     assert gaps(svms, positives, ids, negatives).max() < 1e-3
 
 
+def test_negatives_that_all_lie_inside_the_margin_need_no_room_in_the_cache():
+    """With a small C all are hard: blocks were halved down to single clusters, for minutes."""
+    positives, ids, negatives = plain.make_clusters(num_negatives=3000, num_features=30)
+    table = Counting(negatives)
+    options = {"C": 1e-5, "tolerance": 1e-6}
+    small = fit_linear_svms(positives, ids, table, cache_bytes=300 * 30 * 4, **options)
+    whole = fit_linear_svms(positives, ids, negatives, **options)
+    assert (whole.decision_function(negatives) > -1).all()
+    assert table.most <= 2048 and small.converged.all()
+    np.testing.assert_allclose(small.objectives, whole.objectives, rtol=1e-4)
+    np.testing.assert_allclose(small.weights, whole.weights, atol=1e-3)
+
+
 def test_excluded_rows_are_no_negatives_of_that_cluster_alone():
     positives, ids, negatives = plain.make_clusters(num_negatives=80)
     excluded = np.array([[70, 2], [3, 2], [3, 5], [41, 0]])

@@ -7,6 +7,7 @@ since the margins are linear along the line: it costs no matrix product.
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -66,7 +67,7 @@ class _State:
 
 
 def minimize(
-    block: Block, tiles: list[Tile], spectrum: Spectrum, start: tf.Tensor, tolerance: float
+    block: Block, tiles: Iterable[Tile], spectrum: Spectrum, start: tf.Tensor, tolerance: float
 ) -> Solution:
     """Gives each cluster's minimiser.
 
@@ -118,7 +119,7 @@ def _is_done(history: list[np.ndarray], state: _State, tolerance: float) -> np.n
     return (gained <= allowed) & (left <= allowed)
 
 
-def _begin(block: Block, tiles: list[Tile], spectrum: Spectrum, start: tf.Tensor) -> _State:
+def _begin(block: Block, tiles: Iterable[Tile], spectrum: Spectrum, start: tf.Tensor) -> _State:
     margins = margins_at(block, tiles, start)
     objective, gradient, num_active = evaluate(block, tiles, start, margins)
     guess = spectrum.precondition(gradient, num_active)
@@ -132,7 +133,7 @@ def _begin(block: Block, tiles: list[Tile], spectrum: Spectrum, start: tf.Tensor
     )
 
 
-def _step(block: Block, tiles: list[Tile], spectrum: Spectrum, state: _State) -> _State:
+def _step(block: Block, tiles: Iterable[Tile], spectrum: Spectrum, state: _State) -> _State:
     """Searches along each cluster's direction and finds the next one (Polak, Ribiere)."""
     slopes = slopes_along(block, tiles, state.direction)
     length = _search(block, state, slopes)

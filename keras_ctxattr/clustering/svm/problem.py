@@ -9,6 +9,7 @@ One matrix product scores a tile of negatives against all clusters of the block.
 """
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ class Margins:
         )
 
 
-def margins_at(block: Block, tiles: list[Tile], weights: tf.Tensor) -> Margins:
+def margins_at(block: Block, tiles: Iterable[Tile], weights: tf.Tensor) -> Margins:
     """Gives the margins at some weights, float32 `[num_features + 1, clusters]`."""
     return Margins(
         negatives=[score_margins(block, tile, weights) for tile in tiles],
@@ -113,7 +114,7 @@ def margins_at(block: Block, tiles: list[Tile], weights: tf.Tensor) -> Margins:
     )
 
 
-def slopes_along(block: Block, tiles: list[Tile], directions: tf.Tensor) -> Margins:
+def slopes_along(block: Block, tiles: Iterable[Tile], directions: tf.Tensor) -> Margins:
     """Gives how the margins change along a direction a cluster."""
     return Margins(
         negatives=[_slopes(block, tile, directions) for tile in tiles],
@@ -129,7 +130,7 @@ def score_margins(block: Block, tile: Tile, weights: tf.Tensor) -> tf.Tensor:
 
 
 def evaluate(
-    block: Block, tiles: list[Tile], weights: tf.Tensor, margins: Margins
+    block: Block, tiles: Iterable[Tile], weights: tf.Tensor, margins: Margins
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Gives (objective `[clusters]`, gradient like `weights`, number of active negatives)."""
     objective, gradient = _positive_terms(block.positives, margins.positives, weights, block.C)

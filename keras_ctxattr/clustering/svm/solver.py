@@ -75,7 +75,8 @@ def fit_linear_svms(
     is one.
 
     Where the negatives take more than `cache_bytes`, each block of clusters works on the negatives
-    that are hard for one of them, and the others are read once a round to look for new ones.
+    that are hard for one of them, and the others are read once a round to look for new ones. Where
+    even those take more, as with a small `C`, all are read for each gradient.
     Memory: `cache_bytes`, once for the rows and once for what scores them at most; and float32
     vectors of num_features + 1: 6 144 of negatives that pass through, the positives of a block
     and 8 a cluster of it, and up to 3 000 features 3 (num_features + 1) of moments. A block has up
@@ -139,13 +140,16 @@ class _Negatives:
         self._rows = rows
         self.capacity = max(256, cache_bytes // (_BYTES * rows.shape[1]))
         working = min(len(rows), self.capacity)
-        block = cache_bytes // (_BYTES * _MATRICES * max(1, working))
-        self.block_size = int(np.clip(block, 1, _MAX_BLOCK))
+        self.block_size = _count_clusters(cache_bytes, working)
+        self.streamed_block_size = _count_clusters(cache_bytes, len(rows))
         self.fits = len(rows) <= self.capacity
         self.tiles = list(self.read()) if self.fits else []
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def __iter__(self) -> Iterator[Tile]:
+        return self.read()
 
     def read(self) -> Iterator[Tile]:
         """Gives all rows, a tile at a time."""
@@ -176,6 +180,11 @@ class _Negatives:
         return Tile(rows=tf.constant(rows), numbers=numbers)
 
 
+def _count_clusters(cache_bytes: int, num_rows: int) -> int:
+    """Gives how many clusters' margins with so many negatives the cache holds."""
+    return int(np.clip(cache_bytes // (_BYTES * _MATRICES * max(1, num_rows)), 1, _MAX_BLOCK))
+
+
 def _solve(
     block: Block, source: _Negatives, spectrum: Spectrum, start: tf.Tensor, tolerance: float
 ) -> Solution:
@@ -200,9 +209,9 @@ def _mine(
         is_small = left_out <= tolerance * objectives
         if is_small.all() or number == _MAX_ROUNDS:
             break
-        if len(hard) > source.capacity and len(block.ids) > 1:
-            return _mine_halves(block, source, spectrum, weights, tolerance)
-        cached = np.sort(hard[: source.capacity])
+        if len(hard) > source.capacity:
+            return _stream(block, source, spectrum, weights, tolerance)
+        cached = np.sort(hard)
         found = minimize(block, source.choose(cached), spectrum, weights, tolerance)
         weights, objectives = tf.constant(found.weights), found.objectives
         converged, work = found.converged, work + found.num_gradients
@@ -214,20 +223,31 @@ def _mine(
     )
 
 
-def _mine_halves(
+def _stream(
     block: Block, source: _Negatives, spectrum: Spectrum, weights: tf.Tensor, tolerance: float
 ) -> Solution:
-    """Solves each half of a block that has more hard negatives than the cache holds."""
-    halves = np.array_split(np.arange(len(block.ids)), 2)
+    """Solves a block that has more hard negatives than the cache holds: reads all, every time.
+
+    A small C leaves most negatives inside the margin. What the cache then holds is the margins of
+    so many clusters as fit.
+    """
+    count = -(-len(block.ids) // source.streamed_block_size)
     parts = [
-        _mine(block.select(half), source, spectrum, tf.gather(weights, half, axis=1), tolerance)
-        for half in halves
+        minimize(
+            block.select(columns),
+            source,
+            spectrum,
+            tf.gather(weights, columns, axis=1),
+            tolerance,
+        )
+        for columns in np.array_split(np.arange(len(block.ids)), count)
     ]
+    shares = [part.weights.shape[1] / len(block.ids) for part in parts]
     return Solution(
         weights=np.concatenate([part.weights for part in parts], axis=1),
         objectives=np.concatenate([part.objectives for part in parts]),
         converged=np.concatenate([part.converged for part in parts]),
-        num_gradients=sum(part.num_gradients for part in parts) / 2,
+        num_gradients=sum(s * part.num_gradients for s, part in zip(shares, parts, strict=True)),
     )
 
 
