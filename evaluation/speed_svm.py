@@ -30,6 +30,7 @@ from keras_ctxattr.pictures import line_plot
 Measurements = dict[str, dict[str, float]]
 C = 0.1
 MAX_FEATURES = 3000  # with more, no second moments are kept
+RUNTIME_MEGABYTES = 50  # what TensorFlow's threads and kernels take by themselves, measured
 PASSING_ROWS = 6144  # two tiles of 2 048 negatives, and as many that starts are tried on
 
 
@@ -179,7 +180,8 @@ def bound_megabytes(problem: Problem, cache_bytes: int, block_size: int) -> floa
     width = problem.num_features + 1
     moments = 3 * width if problem.num_features <= MAX_FEATURES else 0
     block = block_size * (problem.num_positives + 8)
-    return (2 * cache_bytes + 4 * width * (PASSING_ROWS + moments + block)) / 2**20
+    counted = 2 * cache_bytes + 4 * width * (PASSING_ROWS + moments + block)
+    return counted / 2**20 + RUNTIME_MEGABYTES
 
 
 def measure_memory(problem: Problem) -> dict[str, float]:
