@@ -20,7 +20,6 @@ from keras_ctxattr.clustering.stages import (
     member_thresholds,
     merge_members,
 )
-from keras_ctxattr.clustering.svm.solver import decide
 from keras_ctxattr.data.shards import ShardedArray
 
 Report = Callable[[dict[str, Any]], None]
@@ -171,7 +170,11 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
     def decision_function(self, X: Any) -> np.ndarray:
         """Gives each cluster's score, float32 `[n, num_clusters]`; above 0 on its side."""
         check_is_fitted(self)
-        return decide(self.classifiers_, self._check_table(X, reset=False))
+        vectors = np.asarray(self._check_table(X, reset=False), np.float64)
+        # In float64 a row's scores do not depend on the rows beside it, once rounded.
+        classifiers = self.classifiers_.astype(np.float64)
+        scores = vectors @ classifiers[:, :-1].T + classifiers[:, -1]
+        return scores.astype(np.float32)
 
     def predict(self, X: Any) -> np.ndarray:
         """Gives the best cluster of each sample, int32 `[n]`; -1 where none exceeds the threshold.

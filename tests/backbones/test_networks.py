@@ -237,7 +237,7 @@ def test_input_sizes_that_do_not_divide_are_refused_with_the_value(name, size):
     "options", [{"input_size": 15}, {"input_size": 0}, {"input_size": None, "patch_size": 8}]
 )
 def test_patches_under_16_pixels_are_too_small_for_small(options):
-    with pytest.raises(ValueError, match="at least 16. Received: input_size=") as caught:
+    with pytest.raises(ValueError, match=r"at least 16\. Received: input_size=") as caught:
         small(**options)
     assert "\n" not in str(caught.value)
     assert all(f"{name}={value}" in str(caught.value) for name, value in options.items())

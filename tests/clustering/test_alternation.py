@@ -128,7 +128,7 @@ def test_more_rounds_go_on_where_fewer_ended(images, finished, tmp_path):
 # --- Interrupted ---
 
 
-@pytest.mark.parametrize("step", [0, 1, 5])
+@pytest.mark.parametrize("step", [0, 5])
 def test_interrupted_training_goes_on_to_the_same_labels(images, finished, tmp_path, step):
     folder = tmp_path / "run"
     recipe = dataclasses.replace(TINY, checkpoint_minutes=1e-9)
@@ -164,7 +164,7 @@ def test_killed_at_random_it_ends_with_the_same_labels(images, finished, tmp_pat
     )
     command = [sys.executable, "-c", code, str(images), str(folder)]
     generator = random.Random(5)
-    num_kills, reached = int(os.environ.get("CTXATTR_KILLS", "3")), []
+    num_kills, reached = int(os.environ.get("CTXATTR_KILLS", "2")), []
     began = time.monotonic()
     subprocess.run([*command[:-1], str(tmp_path / "timed")], check=True, capture_output=True)
     whole = time.monotonic() - began

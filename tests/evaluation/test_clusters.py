@@ -74,7 +74,7 @@ def test_page_and_sheet_show_the_clusters(run_folder, scored):
     out, results = scored
     page = (out / "index.html").read_text()
     assert page.count("<article") == results["num_clusters"]
-    assert "concept0" in page and "k-means on the first features" in page
+    assert "most frequent</dt><dd>concept" in page and "k-means on the first features" in page
     assert cv2.imread(str(out / "clusters.png")).std() > 10
 
 
