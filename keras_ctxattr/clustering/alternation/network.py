@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import tensorflow as tf
 from keras_ctxattr.backbones.networks import BACKBONES
 from keras_ctxattr.backbones.precision import dtype_policy
 from keras_ctxattr.clustering.alternation.recipe import AlternationRecipe
+from keras_ctxattr.clustering.alternation.telling import say
 from keras_ctxattr.data.patches import PatchTable
 from keras_ctxattr.data.shuffling import shuffled_rows
 from keras_ctxattr.layers import PatchProcessing, RandomTransformation
@@ -167,7 +167,7 @@ def train_classifier(
             clock,
         ]
         if resumed and step < total:
-            print(f"Going on from step {step}.", file=sys.stderr, flush=True)
+            say(f"Going on from step {step}.")
         epoch_step = resumed.state["epoch_step"] if resumed else 0
         for num_steps, num_epochs in fit_segments(step, epoch_step, epoch_size, total):
             batches = cluster_batches(

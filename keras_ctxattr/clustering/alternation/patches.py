@@ -1,10 +1,10 @@
 """The patches of a run: cut at its first start, opened afterwards."""
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keras_ctxattr.clustering.alternation.recipe import AlternationRecipe
+from keras_ctxattr.clustering.alternation.telling import say, say_cut
 from keras_ctxattr.data.bsds import contour_patches
 from keras_ctxattr.data.manifest import CollectionError, Manifest, scan_images
 from keras_ctxattr.data.manifest.table import count_reasons
@@ -51,11 +51,12 @@ def collect_patches(
         unit=recipe.unit,
         patches_per_image=recipe.patches_per_image,
         seed=seed,
+        progress=say_cut,
     )
     if not path.exists():
         with run.writing(IMAGES) as partial:
             manifest.save(partial)
-        print(f"{len(table):,} patches of {len(table.keys):,} images.", file=sys.stderr, flush=True)
+        say(f"{len(table):,} patches of {len(table.keys):,} images.")
     return table
 
 
@@ -75,7 +76,13 @@ def _cut_contours(
             pass  # not finished: cut the rest
     cut = contour_patches(images[0], num_patches=recipe.num_patches, size=recipe.size, seed=seed)
     return write_patch_table(
-        folder, cut.num_patches, cut.batches, cut.config, cut.keys, size=recipe.size
+        folder,
+        cut.num_patches,
+        cut.batches,
+        cut.config,
+        cut.keys,
+        size=recipe.size,
+        progress=say_cut,
     )
 
 

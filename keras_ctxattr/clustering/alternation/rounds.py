@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from keras_ctxattr.backbones.precision import resolve_policy
 from keras_ctxattr.clustering.alternation.network import BACKBONE, train_classifier
 from keras_ctxattr.clustering.alternation.patches import Progress, collect_patches
 from keras_ctxattr.clustering.alternation.recipe import AlternationRecipe
+from keras_ctxattr.clustering.alternation.telling import say, say_described
 from keras_ctxattr.clustering.discriminative import DiscriminativeClustering
 from keras_ctxattr.clustering.metrics import cluster_sizes, coverage
 from keras_ctxattr.clustering.table import ClusterTable
@@ -147,27 +147,23 @@ class _Alternation:
         if (folder / "clusters").exists():
             done = _Round(number, ClusterTable.open(folder / "clusters"))
         else:
-            _say(f"Round {number}: features")
+            say(f"Round {number}: features")
             if before is None:
                 features = self._describe_first(folder)
             else:
                 features = self._learn_features(folder, number, before)
             done = self._cluster(folder, number, features, before)
         self._write_row(done.figures)
-        _say(describe_round(done.figures))
-        if number == 0 and done.clusters.num_clusters < 2:
-            raise RunError(
-                "There must be at least 2 clusters to learn from: give more images, or seed fewer "
-                "clusters (`samples_per_cluster`) in another run folder. Received: "
-                f"{done.clusters.num_clusters} of {len(self.patches)} patches"
-            )
+        say(describe_round(done.figures))
         return done
 
     # --- features ---
 
     def _describe_first(self, folder: Path) -> FeatureTable:
         descriptor = self._first_descriptor(folder / "features" / "descriptor.npz")
-        return extract_features(self.patches, descriptor, folder / "features", progress=_count)
+        return extract_features(
+            self.patches, descriptor, folder / "features", progress=say_described
+        )
 
     def _first_descriptor(self, stored: Path) -> Descriptor:
         """Gives the descriptor of round 0, as it was fitted at the run's first start."""
@@ -182,15 +178,14 @@ class _Alternation:
         """Trains the round's network on the clusters before it, and describes all patches."""
         module = folder / "module"
         if not module.exists():
-            labels = before.clusters.labels.copy()
-            labels[before.clusters.validation_rows] = -1
-            _say(f"Round {number}: training on {np.count_nonzero(labels >= 0):,} patches")
+            labels = _training_labels(before.clusters)
+            say(f"Round {number}: training on {np.count_nonzero(labels >= 0):,} patches")
             network = train_classifier(
                 self.patches,
                 labels,
                 folder / "training",
                 self.recipe,
-                seed=self.seed + number,
+                seed=(self.seed + number) % 2**31,
                 start=self._backbone_of(before),
                 callbacks=self.callbacks,
             )
@@ -199,12 +194,13 @@ class _Alternation:
                 module,
                 preset="released",
                 metadata={"run": self.run.config, "round": number},
-                metrics={"firing_precision_before": before.figures["firing_precision"] or 0.0},
             )
         from keras_ctxattr.features.descriptors.module import ModuleFeatures
 
         descriptor = ModuleFeatures(str(module), self.recipe.size, normalize=True)
-        return extract_features(self.patches, descriptor, folder / "features", progress=_count)
+        return extract_features(
+            self.patches, descriptor, folder / "features", progress=say_described
+        )
 
     def _backbone_of(self, before: _Round) -> Path | None:
         """Gives the network from whose weights the next one begins."""
@@ -216,7 +212,7 @@ class _Alternation:
     def _cluster(
         self, folder: Path, number: int, features: FeatureTable, before: _Round | None
     ) -> _Round:
-        _say(f"Round {number}: clustering")
+        say(f"Round {number}: clustering")
         clustering = DiscriminativeClustering(**self.recipe.clustering, random_state=self.seed)
         # Patches of one image stay together, or it would confirm its own clusters.
         groups = None if self.recipe.unit == "image" else features.image_ids
@@ -245,6 +241,20 @@ class _Alternation:
             if isinstance(value, int | float) and name != "round"
         }
         self.run.metrics.append({"step": figures["round"], **numbers})
+
+
+def _training_labels(clusters: ClusterTable) -> np.ndarray:
+    """Gives the labels that a network may see: those of validation patches are -1."""
+    labels = clusters.labels.copy()
+    labels[clusters.validation_rows] = -1
+    if len(np.unique(labels[labels >= 0])) < 2:
+        raise RunError(
+            "There must be at least 2 clusters with patches to learn from: give more images, or "
+            "other `clustering` arguments in another run folder. Received: "
+            f"{clusters.num_clusters} clusters of {len(labels)} patches, "
+            f"{np.count_nonzero(labels >= 0)} of them in one"
+        )
+    return labels
 
 
 def agreement(labels: np.ndarray, before: np.ndarray | None) -> float:
@@ -321,15 +331,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def _report(record: dict[str, Any]) -> None:
-    _say(
+    say(
         f"  training {record['iteration'] + 1}: {record['num_kept']:,} of "
         f"{record['num_trained']:,} clusters fire"
     )
-
-
-def _count(done: int, total: int | None) -> None:
-    _say(f"  {done:,} of {total or 0:,} patches described")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
