@@ -9,7 +9,8 @@
       summary.json     there once the run is finished
       …                what the run made (`model.keras`, pictures/)
 
-Anything here is written beside its place and renamed, so that a process killed at any moment
+`keras_ctxattr.runs.callbacks` has the Keras callbacks that fill it; it is imported by its own name,
+since it loads TensorFlow. Anything here is written beside its place and renamed, so that a process killed at any moment
 leaves either the old file or the new one.
 """
 
