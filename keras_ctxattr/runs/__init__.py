@@ -10,7 +10,9 @@
       …                what the run made (`model.keras`, pictures/)
 
 `keras_ctxattr.runs.callbacks` has the Keras callbacks that fill it; it is imported by its own name,
-since it loads TensorFlow. Anything here is written beside its place and renamed, so that a process killed at any moment
+since it loads TensorFlow.
+
+Anything here is written beside its place and renamed, so that a process killed at any moment
 leaves either the old file or the new one.
 """
 
