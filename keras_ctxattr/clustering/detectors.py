@@ -26,6 +26,56 @@ def train_detectors(members: Members, rows: Rows, world: Rows, **solver: Any) ->
     return fit_linear_svms(rows[places], ids, world, **solver).weights
 
 
+def train_comparable_detectors(
+    members: Members, rows: Rows, world: Rows, **solver: Any
+) -> np.ndarray:
+    """Gives one classifier a cluster whose scores can be compared with any other's.
+
+    A classifier of many members scores higher than one of few, everywhere. So each is divided by
+    their number, 0 is put midway between its mean scores of the members and of the natural world,
+    and all are divided by the same number, so that members score 1 in the mean over the clusters.
+    For small `C` the highest score is then that of the nearest mean.
+
+    Args:
+        members: places of each cluster's members in `rows`.
+        rows: discovery samples.
+        world: negatives.
+        **solver: arguments of `fit_linear_svms`.
+
+    Returns:
+        Float32 `[num_clusters, num_features + 1]`, on rows as they are read.
+    """
+    places, ids = flatten(members)
+    vectors = rows[places]
+    weights = fit_linear_svms(vectors, ids, world, **solver).weights.astype(np.float64)
+    sizes = np.bincount(ids, minlength=len(members))
+    weights /= sizes[:, None]
+    inside = np.bincount(ids, own_scores(weights, vectors, ids), len(members)) / sizes
+    total = sum((chunk.sum(axis=0, dtype=np.float64) for _, chunk in world.read()), np.zeros(1))
+    outside = weights[:, :-1] @ (total / len(world)) + weights[:, -1]
+    weights[:, -1] -= (inside + outside) / 2
+    return (weights / np.mean((inside - outside) / 2)).astype(np.float32)
+
+
+def own_scores(weights: np.ndarray, vectors: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Gives each sample's score by its own cluster's classifier.
+
+    Args:
+        weights: float `[num_clusters, num_features + 1]`.
+        vectors: float32 `[n, num_features]`.
+        ids: int `[n]`: the cluster of each.
+
+    Returns:
+        Float `[n]`, of the dtype of `weights`.
+    """
+    scores = np.empty(len(ids), weights.dtype)
+    for start in range(0, len(ids), CHUNK):  # a copy of the weights a sample
+        part = slice(start, start + CHUNK)
+        own = weights[ids[part]]
+        scores[part] = np.einsum("nd,nd->n", vectors[part], own[:, :-1]) + own[:, -1]
+    return scores
+
+
 def fire(weights: np.ndarray, rows: Rows, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Gives the highest-scoring rows of each classifier, reading a chunk at a time.
 

@@ -9,7 +9,12 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from keras_ctxattr.clustering.detectors import best_cluster, reproducibility, train_detectors
+from keras_ctxattr.clustering.detectors import (
+    best_cluster,
+    reproducibility,
+    train_comparable_detectors,
+    train_detectors,
+)
 from keras_ctxattr.clustering.members import Members, seed_clusters
 from keras_ctxattr.clustering.rows import Rows, measure
 from keras_ctxattr.clustering.stages import (
@@ -17,12 +22,16 @@ from keras_ctxattr.clustering.stages import (
     Halves,
     divide,
     fire_across,
-    member_thresholds,
+    grow_across,
+    held_out_scores,
+    lowest_scores,
     merge_members,
 )
 from keras_ctxattr.data.shards import ShardedArray
 
 Report = Callable[[dict[str, Any]], None]
+
+_SHARE_OF_MEMBERS = 0.75  # that a sample in a grown cluster scores as high as
 
 
 class DiscriminativeClustering(ClusterMixin, BaseEstimator):
@@ -43,6 +52,13 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
     papers leave to their features, and it matters: at unit variance a feature, the losses rule, a
     classifier singles out its five members, and those of the two halves agree on little else.
 
+    Two things more than the papers', off unless they are asked for, make purer clusters of more
+    samples. `normalize` divides each centred sample by its own length instead, so that samples near
+    the mean count as much as others. `num_growths` lets clusters grow once they are merged: the
+    classifiers of one half share out the other's samples, and up to `grown_size` of them become a
+    cluster's members. In grown clusters a sample belongs to the highest score, if it scores as much
+    as three quarters of the members do where their classifiers were not trained on them.
+
     Args:
         samples_per_cluster: samples of a half for each seed, at least 1.
         min_size: seeds of fewer members are dropped, at least 1.
@@ -54,8 +70,14 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         num_members: how many of them become the new members.
         firing_threshold: score above which an SVM fires; the released code has -1, the margin.
         merge_threshold: overlap in [0, 1] above which two clusters are merged.
+        num_growths: how often merged clusters grow, each followed by a change of halves; 0 leaves
+            them the members that fire most, as in the papers.
+        grown_size: members in a half that a cluster grows to at most. They share the weight in an
+            SVM that `num_members` have.
         decision_threshold: how far above the members' score a sample must be to be in its best
-            cluster; below 0 more samples are.
+            cluster; below 0 more samples are. Scores of grown clusters have a unit: half the mean
+            distance between the members and the natural world.
+        normalize: whether each centred sample is divided by its own length.
         validation_share: share of the discovery samples that nothing is learnt from, in [0, 1), on
             which `firing_precision_` is measured.
         cache_bytes: memory for negatives, see `fit_linear_svms`.
@@ -63,8 +85,10 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
 
     Attributes:
         labels_: int32 `[n]`: the best cluster of each sample; -1 where none exceeds the threshold.
-        classifiers_: float32 `[num_clusters, num_features + 1]`, the bias last, on the features as
-            they were given; 0 is the threshold. Ranked by `scores_`.
+        classifiers_: float32 `[num_clusters, num_features + 1]`, the bias last; 0 is the threshold.
+            Of the features as they were given, or with `normalize` of those less `mean_`, at unit
+            length. Ranked by `scores_`.
+        mean_: float32 `[num_features]`.
         members_: for each cluster the rows that its classifier was trained on, int64, best first.
         scores_: float32 `[num_clusters]`: discriminativeness, the mean score of the `num_members`
             highest on the half that the classifier was not trained on.
@@ -100,7 +124,10 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         num_members: int = 5,
         firing_threshold: float = -1.0,
         merge_threshold: float = 0.4,
+        num_growths: int = 0,
+        grown_size: int = 50,
         decision_threshold: float = 0.0,
+        normalize: bool = False,
         validation_share: float = 0.1,
         cache_bytes: int = 1 << 30,
         random_state: int = 0,
@@ -115,7 +142,10 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         self.num_members = num_members
         self.firing_threshold = firing_threshold
         self.merge_threshold = merge_threshold
+        self.num_growths = num_growths
+        self.grown_size = grown_size
         self.decision_threshold = decision_threshold
+        self.normalize = normalize
         self.validation_share = validation_share
         self.cache_bytes = cache_bytes
         self.random_state = random_state
@@ -157,9 +187,9 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         if world is not None:
             _check_world(table, world)
         named = np.arange(len(table)) if groups is None else _check_groups(groups, len(table))
-        mean, scale = measure(table)
+        self.mean_, scale = measure(table)
         generator = np.random.default_rng(self.random_state)
-        rows = Rows(table=table, numbers=np.arange(len(table)), mean=mean, scale=scale)
+        rows = self._rows(table, None if self.normalize else scale)
         halves = divide(rows, world, named, self.validation_share, generator)
         self.validation_rows_ = halves.validation.numbers
         self.history_: list[dict[str, Any]] = []
@@ -170,7 +200,7 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
     def decision_function(self, X: Any) -> np.ndarray:
         """Gives each cluster's score, float32 `[n, num_clusters]`; above 0 on its side."""
         check_is_fitted(self)
-        vectors = np.asarray(self._check_table(X, reset=False), np.float64)
+        vectors = np.asarray(self._readable(self._check_table(X, reset=False))[:], np.float64)
         # In float64 a row's scores do not depend on the rows beside it, once rounded.
         classifiers = self.classifiers_.astype(np.float64)
         scores = vectors @ classifiers[:, :-1].T + classifiers[:, -1]
@@ -196,7 +226,7 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
             int32 `[n]` and float32 `[n]`; -1 and minus infinity where there are no clusters.
         """
         check_is_fitted(self)
-        return best_cluster(self.classifiers_, self._check_table(X, reset=False))
+        return best_cluster(self.classifiers_, self._readable(self._check_table(X, reset=False)))
 
     # --- the stages of fit ---
 
@@ -219,8 +249,13 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         members = merge_members(
             members, halves.discovery[side], self.merge_threshold, self._solver()
         )
-        firing = self._fire(members, halves, self.num_iterations, report)
-        return [members[number] for number in firing.kept], firing, side
+        if not self.num_growths:
+            firing = self._fire(members, halves, self.num_iterations, report)
+            return [members[number] for number in firing.kept], firing, side
+        for iteration in range(self.num_iterations, self.num_iterations + self.num_growths):
+            firing = self._grow(members, halves, iteration, report)
+            before, members = [members[number] for number in firing.kept], firing.members
+        return before, firing, iteration % 2
 
     def _fire(
         self, members: Members, halves: Halves, iteration: int, report: Report | None
@@ -236,16 +271,37 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
             threshold=self.firing_threshold,
             solver=self._solver(),
         )
+        self._record(firing, len(members), iteration, report)
+        return firing
+
+    def _grow(
+        self, members: Members, halves: Halves, iteration: int, report: Report | None
+    ) -> Firing:
+        """Trains on one half, shares out the other, and keeps a record."""
+        firing = grow_across(
+            members,
+            halves,
+            iteration % 2,
+            min_size=self.min_size,
+            max_size=self.grown_size,
+            num_scored=self.num_members,
+            solver=self._grown_solver(),
+        )
+        self._record(firing, len(members), iteration, report)
+        return firing
+
+    def _record(
+        self, firing: Firing, num_trained: int, iteration: int, report: Report | None
+    ) -> None:
         record = {
             "iteration": iteration,
-            "num_trained": len(members),
+            "num_trained": num_trained,
             "num_kept": len(firing.kept),
             "held_out_score": float(firing.scores.mean()) if len(firing.kept) else float("nan"),
         }
         self.history_.append(record)
         if report is not None:
             report(record)
-        return firing
 
     def _finish(
         self, rows: Rows, halves: Halves, members: Members, firing: Firing, side: int
@@ -264,15 +320,9 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         self.classifiers_ = np.zeros((0, rows.shape[1] + 1), np.float32)
         self.firing_precision_ = float("nan")
         if len(order):
-            halfway = [
-                train_detectors(one, half, world, **self._solver())
-                for one, half, world in zip(
-                    (first, second), halves.discovery, halves.world, strict=True
-                )
-            ]
+            weights, halfway = self._train_finally((first, second), rows, halves)
             self.firing_precision_ = self._compare(halfway, halves)
-            weights = train_detectors(self.members_, rows, halves.whole_world, **self._solver())
-            weights[:, -1] -= member_thresholds(halfway, (first, second), halves)
+            weights[:, -1] -= self._threshold(halfway, (first, second), halves)
             self.classifiers_ = rows.unscale(weights)
         else:
             warnings.warn(
@@ -283,6 +333,29 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
             )
         self.labels_ = self._label(rows.table)
 
+    def _train_finally(
+        self, members: tuple[Members, Members], rows: Rows, halves: Halves
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Gives the classifiers of all members, and those of the members of each half alone."""
+        train = train_comparable_detectors if self.num_growths else train_detectors
+        solver = self._grown_solver() if self.num_growths else self._solver()
+        halfway = [
+            train(one, half, world, **solver)
+            for one, half, world in zip(members, halves.discovery, halves.world, strict=True)
+        ]
+        return train(self.members_, rows, halves.whole_world, **solver), halfway
+
+    def _threshold(
+        self, halfway: list[np.ndarray], members: tuple[Members, Members], halves: Halves
+    ) -> np.ndarray | np.float32:
+        """Gives the score from which on a sample is in a cluster, of each cluster or of all."""
+        found = held_out_scores(halfway, members, halves)
+        if self.num_growths:
+            scores = np.concatenate([scores for scores, _ in found])
+            return np.float32(np.quantile(scores, 1 - _SHARE_OF_MEMBERS))
+        lowest = [lowest_scores(scores, ids, len(halfway[0])) for scores, ids in found]
+        return ((lowest[0] + lowest[1]) / 2).astype(np.float32)
+
     def _compare(self, halfway: list[np.ndarray], halves: Halves) -> float:
         """Gives how far classifiers of the two halves agree on samples that neither has seen."""
         if len(halves.validation) < 10 * self.num_members:
@@ -290,11 +363,23 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         return reproducibility(halfway[0], halfway[1], halves.validation, self.num_members)
 
     def _label(self, table: Any) -> np.ndarray:
-        best, scores = best_cluster(self.classifiers_, table)
+        best, scores = best_cluster(self.classifiers_, self._readable(table))
         return np.where(scores > self.decision_threshold, best, np.int32(-1))
 
     def _solver(self) -> dict[str, Any]:
         return {"C": self.C, "cache_bytes": self.cache_bytes, "seed": self.random_state}
+
+    def _grown_solver(self) -> dict[str, Any]:
+        """Gives the solver's arguments for more members, which share the weight of a few."""
+        return {**self._solver(), "C": self.C * min(1.0, self.num_members / self.grown_size)}
+
+    def _rows(self, table: Any, scale: float | None) -> Rows:
+        numbers = np.arange(len(table))
+        return Rows(table=table, numbers=numbers, mean=self.mean_, scale=scale)
+
+    def _readable(self, table: Any) -> Any:
+        """Gives the rows that `classifiers_` are of."""
+        return self._rows(table, None) if self.normalize else table
 
     # --- input ---
 
@@ -309,6 +394,7 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
                 "num_candidates",
                 "min_firing",
                 "num_members",
+                "grown_size",
             )
         }
         low = {name: value for name, value in counts.items() if value < 1}
@@ -319,9 +405,10 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
                 "`max_size` must be at least `min_size` and `num_candidates` at least "
                 f"`num_members`. Received: {counts}"
             )
-        if not 0 <= self.validation_share < 1:
+        if not 0 <= self.validation_share < 1 or self.num_growths < 0:
             raise ValueError(
-                f"`validation_share` must be in [0, 1). Received: {self.validation_share}"
+                "`validation_share` must be in [0, 1) and `num_growths` at least 0. Received: "
+                f"validation_share={self.validation_share}, num_growths={self.num_growths}"
             )
 
     def _check_table(self, X: Any, *, reset: bool = True) -> Any:

@@ -17,13 +17,13 @@ class Rows:
         table: float `[all rows, num_features]`, an array or something sliced and indexed like one.
         numbers: int64 `[rows]`: which of its rows.
         mean: float32 `[num_features]`.
-        scale: one number above 0.
+        scale: one number above 0; None divides each row by its own length.
     """
 
     table: Any
     numbers: np.ndarray
     mean: np.ndarray
-    scale: float
+    scale: float | None
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -34,19 +34,24 @@ class Rows:
         return len(self.numbers), self.table.shape[1]
 
     def __getitem__(self, chosen: Any) -> np.ndarray:
-        vectors = np.asarray(self.table[self.numbers[chosen]], np.float32)
-        return (vectors - self.mean) / np.float32(self.scale)
+        vectors = np.asarray(self.table[self.numbers[chosen]], np.float32) - self.mean
+        if self.scale is not None:
+            return vectors / np.float32(self.scale)
+        lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+        return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)  # the mean itself stays 0
 
     def select(self, chosen: np.ndarray) -> "Rows":
         """Gives some of these rows, by their places here."""
         return dataclasses.replace(self, numbers=self.numbers[chosen])
 
     def unscale(self, weights: np.ndarray) -> np.ndarray:
-        """Turns classifiers of these rows into classifiers of the table's.
+        """Turns classifiers of these rows into classifiers of the table's, where these are scaled.
 
         Args:
             weights: float32 `[num_clusters, num_features + 1]`, the bias last.
         """
+        if self.scale is None:
+            return weights
         slopes = weights[:, :-1] / np.float32(self.scale)
         return np.concatenate([slopes, weights[:, -1:] - slopes @ self.mean[:, None]], axis=1)
 

@@ -5,7 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_ctxattr.clustering.detectors import fire, train_detectors
+from keras_ctxattr.clustering.detectors import (
+    best_cluster,
+    fire,
+    own_scores,
+    train_comparable_detectors,
+    train_detectors,
+)
 from keras_ctxattr.clustering.members import Members, flatten, split_in_halves
 from keras_ctxattr.clustering.merging import merge_clusters
 from keras_ctxattr.clustering.rows import Rows
@@ -129,10 +135,59 @@ def fire_across(
     )
 
 
-def member_thresholds(
+def grow_across(
+    members: Members,
+    halves: Halves,
+    side: int,
+    *,
+    min_size: int,
+    max_size: int,
+    num_scored: int,
+    solver: dict[str, Any],
+) -> Firing:
+    """Gives the samples of the other half that are each cluster's rather than any other's.
+
+    Few members say what a concept looks like at its best, and not how far it reaches. So the
+    classifiers of one half share out the samples of the other, each to the highest of its scores,
+    and a cluster's new members are those it is surest of (ours, in neither paper).
+
+    Args:
+        members: places in the half `side`.
+        halves: the samples.
+        side: 0 or 1.
+        min_size: clusters that get fewer samples are dropped.
+        max_size: members that a cluster has at most.
+        num_scored: how many of its highest scores a cluster's score is the mean of.
+        solver: arguments of `fit_linear_svms`.
+    """
+    if not members:
+        return Firing(kept=np.zeros(0, np.int64), members=[], scores=np.zeros(0, np.float32))
+    own, other = halves.discovery[side], halves.discovery[1 - side]
+    weights = train_comparable_detectors(members, own, halves.world[side], **solver)
+    labels, scores = best_cluster(weights, other)
+    ranked = np.lexsort((-scores, labels))
+    shares = np.split(ranked, np.cumsum(np.bincount(labels, minlength=len(members)))[:-1])
+    kept = np.flatnonzero([len(places) >= min_size for places in shares])
+    return Firing(
+        kept=kept,
+        members=[shares[number][:max_size] for number in kept],
+        scores=np.array(
+            [scores[shares[number][:num_scored]].mean() for number in kept], np.float32
+        ),
+    )
+
+
+def lowest_scores(scores: np.ndarray, ids: np.ndarray, num_clusters: int) -> np.ndarray:
+    """Gives the lowest score of each cluster's members, float64; infinity where there are none."""
+    lowest = np.full(num_clusters, np.inf)
+    np.minimum.at(lowest, ids, scores)
+    return lowest
+
+
+def held_out_scores(
     halfway: list[np.ndarray], members: tuple[Members, Members], halves: Halves
-) -> np.ndarray:
-    """Gives the score that each cluster's members reach where they were not trained on.
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Gives what members score where they were not trained on, by the other half's classifier.
 
     Args:
         halfway: the classifiers trained on each half, float32 `[num_clusters, num_features + 1]`.
@@ -140,18 +195,13 @@ def member_thresholds(
         halves: the samples.
 
     Returns:
-        float32 `[num_clusters]`: the lowest score in each half by the other's classifier, averaged.
+        For each half (float32 `[members]`, the cluster of each).
     """
-    lowest = []
+    found = []
     for side in (0, 1):
-        rows, ids = flatten(members[1 - side])
-        vectors = halves.discovery[1 - side][rows]
-        weights = halfway[side][ids]
-        scores = np.einsum("nd,nd->n", vectors, weights[:, :-1]) + weights[:, -1]
-        least = np.full(len(halfway[side]), np.inf, np.float32)
-        np.minimum.at(least, ids, scores)
-        lowest.append(least)
-    return (lowest[0] + lowest[1]) / 2
+        places, ids = flatten(members[1 - side])
+        found.append((own_scores(halfway[side], halves.discovery[1 - side][places], ids), ids))
+    return found
 
 
 def merge_members(

@@ -23,7 +23,8 @@ class ClusterTable:
         assigned: int32 `[n]`: cluster of the highest score, however low; -1 only if there is none.
         scores: float32 `[n]`: that highest score; above 0 on the cluster's side.
         classifiers: float32 `[num_clusters, num_features + 1]`, the bias last; cluster 0 is the
-            most discriminative.
+            most discriminative. Of the features that `DiscriminativeClustering.classifiers_` says.
+        mean: float32 `[num_features]`: its `mean_`.
         discriminativeness: float32 `[num_clusters]`, by which they are ranked.
         members: for each cluster the rows that its classifier was trained on, int64.
         validation_rows: int64: rows that nothing was learnt from, ascending.
@@ -37,6 +38,7 @@ class ClusterTable:
     assigned: np.ndarray
     scores: np.ndarray
     classifiers: np.ndarray
+    mean: np.ndarray
     discriminativeness: np.ndarray
     members: Sequence[np.ndarray]
     validation_rows: np.ndarray
@@ -76,6 +78,7 @@ class ClusterTable:
             assigned=assigned,
             scores=scores,
             classifiers=clustering.classifiers_,
+            mean=clustering.mean_,
             discriminativeness=clustering.scores_,
             members=clustering.members_,
             validation_rows=clustering.validation_rows_,
@@ -108,6 +111,7 @@ class ClusterTable:
             "assigned": self.assigned,
             "scores": self.scores,
             "classifiers": self.classifiers,
+            "mean": self.mean,
             "discriminativeness": self.discriminativeness,
             "members": flat,
             "member_counts": np.array([len(rows) for rows in self.members], np.int64),

@@ -10,7 +10,15 @@ from sklearn.exceptions import ConvergenceWarning
 from keras_ctxattr.clustering import ClusterTable, DiscriminativeClustering
 from tests.clustering.test_clustering import WORLD, make_concepts
 
-ARRAYS = ("labels", "assigned", "scores", "classifiers", "discriminativeness", "validation_rows")
+ARRAYS = (
+    "labels",
+    "assigned",
+    "scores",
+    "classifiers",
+    "mean",
+    "discriminativeness",
+    "validation_rows",
+)
 
 
 def make_table(num_samples=30, sizes=(5, 0, 3, 4), **changes):
@@ -24,6 +32,7 @@ def make_table(num_samples=30, sizes=(5, 0, 3, 4), **changes):
         "assigned": drawn.astype(np.int32),
         "scores": scores.astype(np.float32),
         "classifiers": generator.normal(size=(len(sizes), 7)).astype(np.float32),
+        "mean": generator.normal(size=6).astype(np.float32),
         "discriminativeness": -np.sort(generator.normal(size=len(sizes))).astype(np.float32),
         "members": [generator.permutation(99)[:size] for size in sizes],
         "validation_rows": np.arange(0, num_samples, 10),

@@ -333,5 +333,5 @@ def _without_nan(value: Any) -> Any:
 def _report(record: dict[str, Any]) -> None:
     say(
         f"  training {record['iteration'] + 1}: {record['num_kept']:,} of "
-        f"{record['num_trained']:,} clusters fire"
+        f"{record['num_trained']:,} clusters go on"
     )
