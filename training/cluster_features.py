@@ -34,7 +34,8 @@ class Config:
         backbone: network: small (for patches of 16 to 64 pixels) or compact (from 64 on); by the
             size of the patches if not given.
         copies: random transformations of each patch that a network is trained on.
-        samples_per_cluster: samples of a half for each seed of a cluster.
+        samples_per_cluster: samples of a half for each seed of a cluster (the paper has 4).
+        growths: how often clusters grow once they are merged (the paper has 0).
         svm_c: weight of a sample's loss in an SVM (the paper has .1).
         seed: seed of every draw, 0 to 2**31 - 1.
     """
@@ -49,7 +50,8 @@ class Config:
     num_patches: int = 100_000
     backbone: str | None = None
     copies: int = 20
-    samples_per_cluster: int = 4
+    samples_per_cluster: int = 16
+    growths: int = 4
     svm_c: float = 0.01
     seed: int = 0
 
@@ -66,7 +68,12 @@ def main(config: Config) -> dict[str, Any]:
         num_patches=config.num_patches,
         backbone=config.backbone or ("small" if config.size < 64 else "compact"),
         copies=config.copies,
-        clustering={"C": config.svm_c, "samples_per_cluster": config.samples_per_cluster},
+        clustering={
+            **AlternationRecipe().clustering,
+            "C": config.svm_c,
+            "num_growths": config.growths,
+            "samples_per_cluster": config.samples_per_cluster,
+        },
     )
     with scan_progress() as progress:
         return alternate_clusters(

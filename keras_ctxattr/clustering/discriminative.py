@@ -94,6 +94,7 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
             highest on the half that the classifier was not trained on.
         firing_precision_: share of the highest `num_members` validation samples on which the
             classifiers of both halves agree, mean over the clusters; NaN where there are too few.
+        num_empty_: how many clusters were dropped at the end because no sample was in them.
         validation_rows_: int64: the rows that nothing was learnt from, ascending.
         history_: list of dicts, one a training: clusters trained, kept, and mean held-out score.
         n_features_in_: number of features.
@@ -332,6 +333,17 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
                 stacklevel=3,
             )
         self.labels_ = self._label(rows.table)
+        self._drop_empty()
+
+    def _drop_empty(self) -> None:
+        """Drops the clusters that no sample is in; they are no sample's best above the threshold."""
+        used = np.unique(self.labels_[self.labels_ >= 0])
+        self.num_empty_ = len(self.members_) - len(used)
+        numbers = np.full(len(self.members_) + 1, -1, np.int32)  # the last is that of none
+        numbers[used] = np.arange(len(used))
+        self.labels_ = numbers[self.labels_]
+        self.members_ = [self.members_[number] for number in used]
+        self.classifiers_, self.scores_ = self.classifiers_[used], self.scores_[used]
 
     def _train_finally(
         self, members: tuple[Members, Members], rows: Rows, halves: Halves

@@ -87,7 +87,7 @@ class ClusterTable:
 
     @property
     def num_clusters(self) -> int:
-        """How many classifiers there are; some may have no sample."""
+        """How many clusters there are."""
         return len(self.classifiers)
 
     def __len__(self) -> int:

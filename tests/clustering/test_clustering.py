@@ -15,6 +15,7 @@ from tests.clustering.test_merging import as_rows
 
 ESTIMATORS = {
     "discriminative": lambda: DiscriminativeClustering(),
+    "grown": lambda: DiscriminativeClustering(num_growths=2, normalize=True),
     "k-means": lambda: KMeansClustering(3),
 }
 
@@ -292,6 +293,8 @@ def test_the_shared_contract(kind):
         ({"max_size": 2}, "`max_size` must be at least `min_size`"),
         ({"num_candidates": 3}, "at least `num_members`"),
         ({"validation_share": 1.0}, "[0, 1)"),
+        ({"num_growths": -1}, "at least 0"),
+        ({"grown_size": 0}, "at least 1"),
     ],
 )
 def test_bad_parameters_are_one_line_with_what_came(options, words):

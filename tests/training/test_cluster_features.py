@@ -16,13 +16,18 @@ def parse(images, run, *flags):
 
 def test_flags_reach_the_run_and_it_ends_with_a_line(tmp_path, capsys):
     images = write_concepts(tmp_path / "images", num_images=120)
-    flags = ["--rounds", "0", "--seed", "4", "--samples-per-cluster", "5", "--svm-c", "0.02"]
-    config = parse(images, tmp_path / "run", *flags)
+    flags = ["--samples-per-cluster", "5", "--svm-c", "0.02", "--growths", "2"]
+    config = parse(images, tmp_path / "run", "--rounds", "0", "--seed", "4", *flags)
     cluster_features._report(config)
     assert "clusters with" in capsys.readouterr().out
     run = Run.read(tmp_path / "run")
     assert run.finished and run.config["seed"] == 4
-    assert run.config["recipe"]["clustering"] == {"C": 0.02, "samples_per_cluster": 5}
+    assert run.config["recipe"]["clustering"] == {
+        "C": 0.02,
+        "normalize": True,
+        "num_growths": 2,
+        "samples_per_cluster": 5,
+    }
     cluster_features._report(config)  # finished: the same line again
     assert "from round 0. Finished" in capsys.readouterr().out
 
@@ -37,3 +42,15 @@ def test_network_follows_the_size_of_the_patches(tmp_path, monkeypatch, size, ba
     )
     cluster_features.main(parse("photos", tmp_path, "--size", str(size)))
     assert (given[0].size, given[0].backbone) == (size, backbone)
+
+
+def test_without_flags_it_is_the_recipes_clustering(tmp_path, monkeypatch):
+    """The command once kept a clustering of its own when the recipe's was changed."""
+    from keras_ctxattr import clustering
+
+    given = []
+    monkeypatch.setattr(
+        clustering, "alternate_clusters", lambda *a, **o: given.append(a[2]), raising=False
+    )
+    cluster_features.main(parse("photos", tmp_path))
+    assert given == [clustering.AlternationRecipe()]

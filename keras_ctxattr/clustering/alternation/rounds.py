@@ -281,7 +281,7 @@ def describe_round(figures: dict[str, Any]) -> str:
         f"largest {figures['largest_share']:.1%} of those",
     ]
     if figures["num_empty"]:
-        parts.append(f"{figures['num_empty']} clusters without a patch")
+        parts.append(f"{figures['num_empty']} clusters without a patch dropped")
     if precision is not None:
         parts.append(f"firing precision {precision:.1%}")
     if figures["round"]:
@@ -297,7 +297,7 @@ def _measure(clustering: DiscriminativeClustering) -> dict[str, Any]:
     scores = clustering.scores_
     return {
         "num_clusters": len(clustering.classifiers_),
-        "num_empty": len(clustering.classifiers_) - len(sizes),
+        "num_empty": clustering.num_empty_,
         "coverage": coverage(labels),
         "largest_share": float(sizes.max(initial=0) / max(1, sizes.sum())),
         "median_size": float(np.median(sizes)) if len(sizes) else 0.0,
