@@ -336,7 +336,7 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         self._drop_empty()
 
     def _drop_empty(self) -> None:
-        """Drops the clusters that no sample is in; they are no sample's best above the threshold."""
+        """Drops the clusters that no sample is in, which changes no label but its number."""
         used = np.unique(self.labels_[self.labels_ >= 0])
         self.num_empty_ = len(self.members_) - len(used)
         numbers = np.full(len(self.members_) + 1, -1, np.int32)  # the last is that of none

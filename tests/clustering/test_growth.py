@@ -10,6 +10,7 @@ from keras_ctxattr.clustering.detectors import (
     train_comparable_detectors,
     train_detectors,
 )
+from keras_ctxattr.clustering.metrics import coverage, purity
 from keras_ctxattr.clustering.rows import Rows
 from keras_ctxattr.clustering.stages import Halves, grow_across
 from tests.clustering.test_clustering import WORLD, make_concepts
@@ -129,19 +130,36 @@ def test_no_cluster_grows_into_no_cluster():
     assert grown.members == [] and len(grown.kept) == len(grown.scores) == 0
 
 
-def test_grown_clusters_hold_more_of_their_concepts_and_little_else(fitted):
-    grown, vectors, concepts = fitted
-    plain = DiscriminativeClustering().fit(vectors, WORLD)
-    shares = [np.mean(one.labels_[concepts >= 0] >= 0) for one in (plain, grown)]
-    assert shares[1] > max(0.6, shares[0])
-    pure = [
-        np.bincount(concepts[grown.labels_ == label] + 1).max() / np.sum(grown.labels_ == label)
-        for label in np.unique(grown.labels_[grown.labels_ >= 0])
-        if (concepts[grown.labels_ == label] >= 0).mean() > 0.5
-    ]
-    assert len(pure) >= 5 and np.mean(pure) > 0.9
-    assert max(len(rows) for rows in grown.members_) > max(len(rows) for rows in plain.members_)
-    assert [record["iteration"] for record in grown.history_] == list(range(6))
+@pytest.mark.parametrize("normalize", [False, True])
+def test_grown_clusters_hold_more_of_their_concepts_and_nothing_else(normalize):
+    generator = np.random.default_rng(0)
+    concepts = generator.permutation(np.repeat(np.arange(8), 100))
+    centres = 2 * generator.standard_normal((8, 32))
+    vectors = centres[concepts] + 2 * generator.standard_normal((800, 32))
+    options = {"samples_per_cluster": 10, "normalize": normalize}
+    plain = DiscriminativeClustering(**options).fit(vectors)
+    grown = DiscriminativeClustering(**options, num_growths=3).fit(vectors)
+    assert coverage(grown.labels_) > 0.7 > 0.5 > coverage(plain.labels_)
+    assert purity(grown.labels_, concepts) >= max(0.99, purity(plain.labels_, concepts))
+    # Each took part in a training: four of a few members, and three of more.
+    assert [record["iteration"] for record in grown.history_] == list(range(7))
+    largest = [max(len(rows) for rows in one.members_) for one in (plain, grown)]
+    assert largest[0] < largest[1] <= 2 * 50
+
+
+def test_clusters_that_no_sample_is_in_are_dropped(fitted):
+    """scikit-learn's labels have no gaps."""
+    clustering, vectors, _ = fitted
+    assigned, scores = clustering.assign(vectors)
+    best = [scores[assigned == number].max() for number in range(len(clustering.members_))]
+    middle = float(np.median(best)) + 1e-4
+    strict = clone(clustering).set_params(decision_threshold=middle).fit(vectors, WORLD)
+    assert strict.num_empty_ == np.sum(np.array(best) <= middle) > 1
+    assert len(strict.members_) + strict.num_empty_ == len(clustering.members_)
+    assert set(strict.labels_) == {-1, *range(len(strict.members_))}
+    assert len(strict.members_) == len(strict.scores_) == len(strict.classifiers_)
+    assert (np.diff(strict.scores_) <= 0).all()
+    np.testing.assert_array_equal(strict.predict(vectors), strict.labels_)
 
 
 def test_about_three_quarters_of_the_members_are_in_their_cluster(fitted):
