@@ -11,6 +11,7 @@ Writes results.json, `clusters.png` (the most discriminative clusters, one a row
 """
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -159,29 +160,30 @@ def _read_truth(source: str | None, patches: PatchTable) -> tuple[np.ndarray | N
 def _score_round(one: _Round, first: Any, truth: np.ndarray | None, seed: int) -> dict[str, Any]:
     """Gives the figures of a round, for its labels and with every patch assigned."""
     clusters = one.clusters
-    scored = {
-        "clustered": _score(clusters.labels, one, first, truth, seed),
-        "assigned": _score(clusters.assigned, one, first, truth, seed),
-    }
-    return {"round": one.number, "kept": one.is_kept, **scored, "facts": clusters.facts["round"]}
-
-
-def _score(
-    labels: np.ndarray, one: _Round, first: Any, truth: np.ndarray | None, seed: int
-) -> dict[str, Any]:
-    sizes = cluster_sizes(labels)
-    figures: dict[str, Any] = {"num_clusters": len(sizes), "coverage": coverage(labels)}
-    if truth is None or not len(sizes):
-        return figures
     others = {"kmeans": first, **({"kmeans_on_features": one.vectors} if one.number else {})}
+
+    @functools.cache
+    def fit(name: str, num_clusters: int) -> KMeansClustering:
+        vectors = np.asarray(others[name], np.float32)
+        return KMeansClustering(num_clusters, random_state=seed).fit(vectors)
+
+    def score(labels: np.ndarray) -> dict[str, Any]:
+        sizes = cluster_sizes(labels)
+        figures: dict[str, Any] = {"num_clusters": len(sizes), "coverage": coverage(labels)}
+        if truth is None or not len(sizes):
+            return figures
+        figures |= _agreement(labels, truth)
+        for name in others:
+            members = fit(name, len(sizes)).members_
+            figures[name] = _agreement(cut_to_sizes(members, sizes, len(labels)), truth)
+        return {**figures, "random": _random(sizes, truth, seed)}
+
     return {
-        **figures,
-        **_agreement(labels, truth),
-        **{
-            name: _agreement(_cut_kmeans(vectors, sizes, seed), truth)
-            for name, vectors in others.items()
-        },
-        "random": _random(sizes, truth, seed),
+        "round": one.number,
+        "kept": one.is_kept,
+        "clustered": score(clusters.labels),
+        "assigned": score(clusters.assigned),
+        "facts": clusters.facts["round"],
     }
 
 
@@ -191,11 +193,6 @@ def _agreement(labels: np.ndarray, truth: np.ndarray) -> dict[str, float]:
         "purity": purity(labels[known], truth[known]),
         "nmi": nmi(labels[known], truth[known]),
     }
-
-
-def _cut_kmeans(vectors: Any, sizes: np.ndarray, seed: int) -> np.ndarray:
-    kmeans = KMeansClustering(len(sizes), random_state=seed).fit(np.asarray(vectors, np.float32))
-    return cut_to_sizes(kmeans.members_, sizes, len(vectors))
 
 
 def _random(sizes: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, float]:

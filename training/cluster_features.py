@@ -52,7 +52,7 @@ class Config:
     copies: int = 20
     samples_per_cluster: int = 16
     growths: int = 4
-    svm_c: float = 0.01
+    svm_c: float = 0.03
     seed: int = 0
 
 

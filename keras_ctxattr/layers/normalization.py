@@ -140,3 +140,68 @@ class LocalResponseNormalization(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Gives the constructor's arguments."""
         return {**super().get_config(), "size": self.size, "alpha": self.alpha}
+
+
+@keras.saving.register_keras_serializable(package="keras_ctxattr")
+class FeatureScaling(keras.layers.Layer):
+    """Centres features, and divides all by one number, to a mean variance of 1 per feature.
+
+    Mean and variance are running ones, in training and after: what a batch lacks changes little,
+    and a feature means the same to the next layer at both times.
+
+    Call arguments:
+        features: float `[batch, num_features]`.
+        training: whether the running mean and variance move towards the batch's.
+
+    Returns:
+        float32 `[batch, num_features]`.
+
+    Args:
+        momentum: what is left of the running values after a batch, 0 to 1.
+        **kwargs: passed on to `keras.layers.Layer`.
+
+    Reference:
+        Huang, Loy, Tang 2016, section 3.2, takes features to be of zero mean.
+    """
+
+    smallest = 1e-12
+
+    def __init__(self, momentum: float = 0.99, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"`momentum` must be 0 to 1. Received: momentum={momentum}")
+        self.momentum = momentum
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the running mean, and the running variance, one number."""
+        self.mean = self.add_weight(
+            name="mean", shape=(input_shape[-1],), initializer="zeros", trainable=False
+        )
+        self.variance = self.add_weight(
+            name="variance", shape=(), initializer="ones", trainable=False
+        )
+
+    def set_statistics(self, mean: Any, variance: float) -> None:
+        """Takes the mean float `[num_features]`, and the mean over the features' variances."""
+        self.mean.assign(mean)
+        self.variance.assign(variance)
+
+    def call(self, features: Any, training: bool | None = None) -> Any:
+        """Gives the centred and scaled features."""
+        features = ops.cast(features, "float32")
+        if training:
+            fixed = ops.stop_gradient(features)
+            mean = ops.mean(fixed, axis=0)
+            variance = ops.mean(ops.square(fixed - mean))
+            rest = 1 - self.momentum
+            self.mean.assign(self.momentum * self.mean + rest * mean)
+            self.variance.assign(self.momentum * self.variance + rest * variance)
+        return (features - self.mean) * ops.rsqrt(ops.maximum(self.variance, self.smallest))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Gives the shape of the features, unchanged."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Gives the constructor's arguments."""
+        return {**super().get_config(), "momentum": self.momentum}

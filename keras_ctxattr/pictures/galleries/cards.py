@@ -43,6 +43,7 @@ def cluster_sheet(
     num_columns: int = 12,
     max_rows: int = 40,
     tile_size: int = 64,
+    num_clusters: int | None = None,
 ) -> np.ndarray:
     """Shows many clusters in one picture, a row a cluster, the highest score first.
 
@@ -55,6 +56,7 @@ def cluster_sheet(
         num_columns: Largest number of members shown, at least 1.
         max_rows: Largest number of clusters shown, at least 1.
         tile_size: Side of a tile in pixels, 16 to 512.
+        num_clusters: How many there are, where `clusters` is the first of them.
 
     Returns:
         Uint8 `[height, width, 3]`.
@@ -69,8 +71,9 @@ def cluster_sheet(
         )
     ranked = rank_clusters(clusters)
     shown = ranked[:max_rows]
-    if len(shown) < len(ranked):
-        title = f"{title} (the first {len(shown)} of {len(ranked):,} clusters)".strip()
+    total = len(ranked) if num_clusters is None else num_clusters
+    if len(shown) < total:
+        title = f"{title} (the first {len(shown)} of {total:,} clusters)".strip()
     return contact_sheet(
         [list(card.images[:num_columns]) for card in shown],
         tile_size=tile_size,
