@@ -93,9 +93,18 @@ def main(config: Config) -> dict[str, Any]:
         for one in track(rounds, len(rounds), "rounds")
     ]
     cards = _cards(shown.clusters, patches, truth, names, config)
-    write_png(out / "clusters.png", cluster_sheet(cards, title=_title(run, shown)))
+    num_clusters = len(cluster_sizes(shown.clusters.labels))
+    sheet = cluster_sheet(cards, title=_title(run, shown), num_clusters=num_clusters)
+    write_png(out / "clusters.png", sheet)
     chosen = scored[rounds.index(shown)]
-    write_gallery(out, _title(run, shown), cards, _summary(chosen), max_images=config.num_images)
+    write_gallery(
+        out,
+        _title(run, shown),
+        cards,
+        _summary(chosen),
+        max_images=config.num_images,
+        num_clusters=num_clusters,
+    )
     return write_results(
         out,
         {**chosen["clustered"], "assigned": chosen["assigned"], "rounds": scored},

@@ -122,6 +122,9 @@ def test_sheet_that_holds_not_all_says_so():
     )
     sheet = cluster_sheet(cards, title="Round 1", max_rows=2, tile_size=32)
     np.testing.assert_array_equal(sheet, expected)
+    # As much where the others were left out before.
+    fewer = cluster_sheet(cards[:2:-1], title="Round 1", num_clusters=5, tile_size=32)
+    np.testing.assert_array_equal(fewer, expected)
     assert cluster_sheet(cards[:1], num_columns=1).shape[1] == 110 + 64 + 8
 
 
@@ -175,9 +178,13 @@ def test_page_holds_every_cluster_with_its_pictures_and_values(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["clusters.html"]
     page = Page(path)
     assert page.texts["h1"] == ["Round 1"]
-    assert page.texts["p"] == ["4 clusters of 4,936 images, the most discriminative first."]
+    assert page.texts["p"] == ["4 clusters, 4,936 images in them, the most discriminative first."]
     names = [attributes["id"] for attributes in page.attributes("article")]
     assert names == ["cluster-9", "cluster-30", "cluster-2", "cluster-4"]
+    more = Page(write_gallery(tmp_path / "more.html", "Round 1", cards, num_clusters=1_506))
+    assert more.texts["p"] == [
+        "4 of 1,506 clusters, 4,936 images in them, the most discriminative first."
+    ]
     pictures = [decode_uri(image["src"]) for image in page.attributes("img")]
     firsts = [tuple(picture[12, 12].tolist()) for picture in pictures]
     assert firsts == [(*colour, 255) for colour in (BLUE, RED, GREEN, RED)]

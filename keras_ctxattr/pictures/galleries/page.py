@@ -36,6 +36,7 @@ def write_gallery(
     num_columns: int = 6,
     max_images: int = 24,
     max_page_bytes: int = MAX_PAGE_BYTES,
+    num_clusters: int | None = None,
 ) -> Path:
     """Writes one HTML page with a card for each cluster, the highest score first.
 
@@ -52,6 +53,7 @@ def write_gallery(
         num_columns: Members side by side on a card, at least 1.
         max_images: Largest number of members shown, at least 1.
         max_page_bytes: Largest page that holds its pictures.
+        num_clusters: How many there are, where `clusters` is the first of them.
 
     Returns:
         Where the page is.
@@ -80,7 +82,8 @@ def write_gallery(
         _card(rank, card, source, num_columns, tile, len(images))
         for rank, (card, source, images) in enumerate(zip(ranked, sources, members, strict=True), 1)
     ]
-    content = _page(title, ranked, summary or {}, cards).encode("utf-8", "replace")
+    total = len(ranked) if num_clusters is None else num_clusters
+    content = _page(title, ranked, total, summary or {}, cards).encode("utf-8", "replace")
     with write_atomically(page, num_bytes=len(content)) as partial:
         partial.write_bytes(content)
     remove_others(folder, {Path(source).name for source in sources if not is_inside})
@@ -90,12 +93,14 @@ def write_gallery(
 def _page(
     title: str,
     clusters: Sequence[ClusterCard],
+    total: int,
     summary: Mapping[str, Mapping[str, Value]],
     cards: Sequence[str],
 ) -> str:
     num_members = sum(card.num_members for card in clusters)
+    named = f"{len(clusters):,}" + (f" of {total:,}" if total > len(clusters) else "")
     count = (
-        f"{len(clusters):,} clusters of {num_members:,} images, the most discriminative first."
+        f"{named} clusters, {num_members:,} images in them, the most discriminative first."
         if clusters
         else "No clusters were found."
     )
