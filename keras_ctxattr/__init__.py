@@ -23,8 +23,11 @@ _NAMES = {
     "extract_features": "features",
     "DiscriminativeClustering": "clustering",
     "KMeansClustering": "clustering",
+    "AttributeHasher": "attributes.hasher",
+    "triplet_batches": "attributes.batches",
 }
 _MODULES = (
+    "attributes",
     "backbones",
     "clustering",
     "context",

@@ -4,6 +4,7 @@ from keras_ctxattr.layers.augmentation import ColourDropping, ColourProjection, 
 from keras_ctxattr.layers.convolution import SmallMapConv2D
 from keras_ctxattr.layers.normalization import (
     ContrastNormalization,
+    FeatureScaling,
     LocalResponseNormalization,
     MeanSubtraction,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "ColourDropping",
     "ColourProjection",
     "ContrastNormalization",
+    "FeatureScaling",
     "LocalResponseNormalization",
     "MeanSubtraction",
     "PatchCutter",

@@ -13,6 +13,7 @@ BYTES = GENERATOR.integers(0, 256, (4, 16, 16, 3), np.uint8)
 GRADIENTS = np.stack([np.add.outer(7 * np.arange(16), 5 * np.arange(16)) + n for n in range(12)])
 GRADIENTS = np.moveaxis(GRADIENTS.reshape(4, 3, 16, 16), 1, -1).astype("uint8")
 ACTIVATIONS = GENERATOR.uniform(0, 300, (2, 9, 6, 8)).astype("float32")
+FEATURES = GENERATOR.uniform(0, 9, (6, 10)).astype("float32")
 CUTTING = (
     GENERATOR.integers(0, 256, (2, 700, 3), np.uint8),
     np.array([[20, 33], [30, 21]], np.int32),
@@ -25,6 +26,7 @@ CASES = {
     "ceil_pooling": (lambda: layers.CeilMaxPooling2D(name="pool"), [ACTIVATIONS], {}),
     "lrn": (lambda: layers.LocalResponseNormalization(3, 2e-4, name="lrn"), [ACTIVATIONS], {}),
     "contrast": (lambda: layers.ContrastNormalization(True, name="contrast"), [PATCHES], {}),
+    "scaling": (lambda: layers.FeatureScaling(0.9, name="scaling"), [FEATURES], {}),
     "mean": (lambda: layers.MeanSubtraction((1, 2, 3), name="mean"), [PATCHES], {}),
     "projection": (lambda: layers.ColourProjection(name="projection"), [PATCHES], {}),
     "dropping": (lambda: layers.ColourDropping("gaussian", seed=1, name="drop"), [PATCHES], {}),

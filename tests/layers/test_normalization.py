@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from keras_ctxattr.layers import (
     ContrastNormalization,
+    FeatureScaling,
     LocalResponseNormalization,
     MeanSubtraction,
 )
@@ -114,3 +115,32 @@ def test_half_precision_does_not_lose_the_divisor(dtype):
 def test_even_sizes_are_refused(size):
     with pytest.raises(ValueError, match=f"size={size}"):
         LocalResponseNormalization(size)
+
+
+# ---- features ------------------------------------------------------------------------------------
+
+
+def test_features_are_centred_and_divided_by_one_number():
+    features = np.random.default_rng(0).normal(3, [1, 2, 5], (400, 3)).astype("float32")
+    layer = FeatureScaling()
+    layer.build((None, 3))
+    layer.set_statistics(features.mean(axis=0), features.var(axis=0).mean())
+    scaled = np.asarray(layer(features))
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(scaled.var(axis=0).mean(), 1, rtol=1e-4)
+    ratios = scaled.std(axis=0) / features.std(axis=0)
+    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-4)  # what varies more still does
+
+
+def test_running_statistics_move_in_training_only():
+    features = np.random.default_rng(0).normal(3, 2, (64, 5)).astype("float32")
+    layer = FeatureScaling(momentum=0.75)
+    np.testing.assert_allclose(layer(features), features, rtol=1e-6)  # 0 and 1 at first
+    layer(features, training=True)
+    np.testing.assert_allclose(layer.mean, 0.25 * features.mean(axis=0), rtol=1e-5)
+    variance = 0.75 + 0.25 * features.var(axis=0).mean()
+    np.testing.assert_allclose(layer.variance, variance, rtol=1e-5)
+    layer(features)
+    np.testing.assert_allclose(layer.variance, variance, rtol=1e-5)
+    with pytest.raises(ValueError, match="0 to 1"):
+        FeatureScaling(momentum=1.5)

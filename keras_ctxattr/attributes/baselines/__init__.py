@@ -1,0 +1,15 @@
+"""Hashing methods on fixed features, which learnt attributes are compared with."""
+
+from keras_ctxattr.attributes.baselines.base import FeatureHashing
+from keras_ctxattr.attributes.baselines.linear import ITQ, LSH, PCAH
+from keras_ctxattr.attributes.baselines.spectral import SpectralHashing
+
+BASELINES: dict[str, type[FeatureHashing]] = {
+    "lsh": LSH,
+    "pcah": PCAH,
+    "sh": SpectralHashing,
+    "itq": ITQ,
+}
+"""From the name a user types to the class."""
+
+__all__ = ["BASELINES", "ITQ", "LSH", "PCAH", "FeatureHashing", "SpectralHashing"]

@@ -1,0 +1,111 @@
+"""Batches of triplets: as many clusters as fit, two or more samples of each."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_ctxattr.data.shuffling import shuffled_rows
+
+
+def triplet_batches(
+    samples: Any,
+    labels: np.ndarray,
+    *,
+    batch_size: int = 128,
+    samples_per_cluster: int = 2,
+    seed: int = 0,
+    first_step: int = 0,
+) -> tf.data.Dataset:
+    """Gives training batches without end: step s is a function of (seed, s) alone.
+
+    Clusters take turns, in an order of each pass's own, so that each is seen as often as any other
+    however large it is. Of each, `samples_per_cluster` different samples are drawn, and each one's
+    positive is the next of them. Samples in no cluster, and clusters of too few, are left out.
+
+    Args:
+        samples: `[n, ...]`, uint8 patches or float features: an array, or a table that is indexed
+            like one.
+        labels: int `[n]`: the cluster of each sample, -1 for none.
+        batch_size: samples in a batch, a multiple of `samples_per_cluster`.
+        samples_per_cluster: at least 2.
+        seed: seed of all draws.
+        first_step: where to begin.
+
+    Returns:
+        Batches (samples `[batch_size, ...]`, (clusters int32 `[batch_size]`, positives int32
+        `[batch_size]`)); the positive is the place in the batch of a sample of the same cluster.
+
+    Raises:
+        ValueError: if a number is impossible, or fewer than two clusters have enough samples.
+
+    Reference:
+        Huang, Loy, Tang 2016, section 3.2: the positive is random in the cluster.
+    """
+    if samples_per_cluster < 2 or batch_size < 1 or batch_size % samples_per_cluster:
+        raise ValueError(
+            "`samples_per_cluster` must be at least 2 and divide `batch_size`. Received: "
+            f"samples_per_cluster={samples_per_cluster}, batch_size={batch_size}"
+        )
+    rows, starts, sizes, names = _rows_by_cluster(labels, samples_per_cluster)
+    groups = batch_size // samples_per_cluster
+    places = np.arange(batch_size).reshape(groups, samples_per_cluster)
+    positives = np.roll(places, -1, axis=1).ravel().astype(np.int32)
+
+    def draw(step: tf.Tensor) -> tf.Tensor:
+        turns = step * groups + tf.range(groups, dtype=tf.int64)
+        return step, shuffled_rows(turns, len(sizes), seed)
+
+    def gather(step: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        generator = np.random.default_rng([seed, int(step)])
+        keys = generator.random((groups, samples_per_cluster))
+        members = _draw_different(keys, sizes[chosen]) + starts[chosen][:, None]
+        taken = rows[members.ravel()]
+        return np.asarray(samples[taken]), np.repeat(names[chosen], samples_per_cluster)
+
+    kind = tf.as_dtype(np.asarray(samples[:1]).dtype)
+    shape = (batch_size, *samples.shape[1:])
+
+    def load(step: tf.Tensor, chosen: tf.Tensor) -> tuple[Any, Any]:
+        # The table may be larger than memory: it is read in numpy, and only here.
+        taken, ids = tf.numpy_function(gather, [step, chosen], (kind, tf.int32), stateful=False)
+        ids = tf.ensure_shape(ids, [batch_size])
+        return tf.ensure_shape(taken, shape), (ids, tf.constant(positives))
+
+    steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
+    return steps.map(draw).map(load, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def _rows_by_cluster(
+    labels: np.ndarray, least: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Gives the rows cluster by cluster, and where each begins, its size, and its name."""
+    labels = np.asarray(labels)
+    order = np.argsort(labels, kind="stable")
+    names, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    is_usable = (names >= 0) & (sizes >= least)
+    if is_usable.sum() < 2:
+        raise ValueError(
+            f"There must be at least 2 clusters of {least} samples or more, to tell apart: cluster "
+            f"more samples, or less strictly. Received: {int((names >= 0).sum())} clusters, "
+            f"{int(is_usable.sum())} of them large enough"
+        )
+    return order, starts[is_usable], sizes[is_usable], names[is_usable].astype(np.int32)
+
+
+def _draw_different(keys: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Gives different numbers below each size, uniformly, int64 of the shape of `keys`.
+
+    Args:
+        keys: float `[groups, samples]`, uniform in [0, 1).
+        sizes: int `[groups]`, at least `samples`.
+    """
+    drawn = np.zeros(keys.shape, np.int64)
+    for place in range(keys.shape[1]):
+        # One of those that are left, counted past the ones that are taken, in ascending order.
+        found = np.floor(keys[:, place] * (sizes - place)).astype(np.int64)
+        taken = np.sort(drawn[:, :place], axis=1)
+        for other in taken.T:
+            found += found >= other
+        drawn[:, place] = found
+    return drawn

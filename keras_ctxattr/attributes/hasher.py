@@ -1,0 +1,358 @@
+"""The model that learns binary attributes: a projection of a backbone's features, and its loss."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from keras_ctxattr.attributes.losses import (
+    dependence,
+    literal_dependence,
+    projected_variance,
+    relaxed_codes,
+    squared_norm,
+    triplet_hinges,
+)
+from keras_ctxattr.attributes.projection import (
+    MAX_SAMPLES,
+    initial_projection,
+    measure_features,
+)
+from keras_ctxattr.layers import FeatureScaling, PatchProcessing, RandomTransformation
+
+_WATCHED = ("triplet", "variance", "dependence", "violating", "dead_bits", "duplicate_bits")
+_MEMORY = 0.95  # of the running means of bits and of their products, a step
+_DEAD = 0.98  # |mean of a bit of -1 and 1| from which on it says nothing
+_DUPLICATE = 0.95  # |correlation of two bits| from which on they say the same
+
+
+@keras.saving.register_keras_serializable(package="keras_ctxattr")
+class AttributeHasher(keras.Model):
+    """Learns binary attributes that samples of one cluster share and those of others do not.
+
+    Features of the backbone are centred and scaled, projected by W without a bias, and relaxed to
+    2 sigmoid(W^T f) - 1. The loss is the mean triplet hinge over the batch, with a sample of the
+    same cluster and the hardest of another, minus `alpha` times the variance of the projections,
+    plus `beta` |W^T W - I|^2 and `gamma` |W|^2. An attribute's bit is set where its score W^T f is
+    above 0.
+
+    Call arguments:
+        samples: uint8 `[batch, size, size, 3]` patches; without a backbone float
+            `[batch, num_features]`.
+        training: whether patches are transformed, and batch statistics used.
+
+    Returns:
+        float32 `[batch, num_attributes]`: attribute scores.
+
+    `fit` takes batches (samples, (clusters int32 `[batch]`, positives int32 `[batch]`)), see
+    `keras_ctxattr.attributes.triplet_batches`.
+
+    Args:
+        backbone: any `keras.Model` from float32 `[batch, size, size, 3]` to
+            `[batch, num_features]`; None where features themselves are given.
+        num_attributes: K, a multiple of 8.
+        num_features: length of a feature vector, where there is no backbone.
+        alpha: weight of the variance.
+        beta: weight of the dependence of the bits.
+        gamma: weight of |W|^2.
+        margin: of the hinge in bits; None for K / 2.
+        slope: of the sigmoid at first; `slope` is a weight that a callback may raise.
+        backbone_rate: which share of an optimizer's step the backbone takes: its learning rate over
+            that of W, 0 to 1; 0 freezes it.
+        literal_eq2: whether the terms are those printed: +`alpha` sum of the variances and
+            |W W^T - I|^2, which make all projections vanish.
+        transformations: ranges of `RandomTransformation`; None transforms nothing.
+        colour: as in `PatchProcessing`.
+        seed: seed of the draws on the device.
+        **kwargs: passed on to `keras.Model`.
+
+    Raises:
+        ValueError: if an argument is impossible.
+
+    Example:
+        >>> import keras_ctxattr as ca
+        >>> hasher = ca.AttributeHasher(num_attributes=16, num_features=32)
+        >>> hasher.compile(optimizer="adam")
+
+    Reference:
+        Huang, Loy, Tang 2016, section 3.2, equation 2.
+    """
+
+    def __init__(
+        self,
+        backbone: keras.Model | None = None,
+        *,
+        num_attributes: int = 64,
+        num_features: int | None = None,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        gamma: float = 5e-4,
+        margin: float | None = None,
+        slope: float = 1.0,
+        backbone_rate: float = 1.0,
+        literal_eq2: bool = False,
+        transformations: Mapping[str, float] | None = None,
+        colour: str = "none",
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if num_attributes < 8 or num_attributes % 8:
+            raise ValueError(
+                "`num_attributes` must be a multiple of 8, so that codes are whole bytes. "
+                f"Received: {num_attributes}"
+            )
+        if (backbone is None) == (num_features is None):
+            raise ValueError(
+                "Either `backbone` or `num_features` must be given, and not both. Received: "
+                f"backbone={backbone}, num_features={num_features}"
+            )
+        if not 0 <= backbone_rate <= 1 or slope <= 0:
+            raise ValueError(
+                "`backbone_rate` must be 0 to 1 and `slope` above 0. Received: "
+                f"backbone_rate={backbone_rate}, slope={slope}"
+            )
+        self.backbone = backbone
+        self._settings: dict[str, Any] = {
+            "num_attributes": num_attributes,
+            "num_features": num_features,
+            "alpha": alpha,
+            "beta": beta,
+            "gamma": gamma,
+            "margin": margin,
+            "slope": slope,
+            "backbone_rate": backbone_rate,
+            "literal_eq2": literal_eq2,
+            "transformations": None if transformations is None else dict(transformations),
+            "colour": colour,
+            "seed": seed,
+        }
+        if backbone is not None:
+            backbone.trainable = backbone_rate > 0
+            self.transformation = (
+                None
+                if transformations is None
+                else RandomTransformation(**transformations, seed=seed, name="transformation")
+            )
+            self.processing = PatchProcessing(
+                colour=colour, downsampling=0.0, seed=seed, name="processing"
+            )
+        self.scaling = FeatureScaling(name="scaling")
+        self.projection = keras.layers.Dense(
+            num_attributes,
+            use_bias=False,
+            kernel_initializer=keras.initializers.Orthogonal(seed=seed),
+            dtype="float32",
+            name="attributes",
+        )
+        self.loss_metric = keras.metrics.Mean(name="loss")
+        self._watched = {name: keras.metrics.Mean(name=name) for name in _WATCHED}
+        self.supports_jit = bool(tf.config.list_physical_devices("GPU"))  # slower on a CPU
+        self.build()
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Lists the metrics, which `fit` and `evaluate` reset."""
+        return [self.loss_metric, *self._watched.values()]
+
+    @property
+    def num_attributes(self) -> int:
+        """K."""
+        return self._settings["num_attributes"]
+
+    @property
+    def input_spec_shape(self) -> tuple[int | None, ...]:
+        """The shape of samples, the batch's being None."""
+        if self.backbone is None:
+            return (None, self._settings["num_features"])
+        return tuple(self.backbone.input_shape)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Builds all layers; the backbone knows its input."""
+        if getattr(self, "built", False):
+            return
+        features = self.input_spec_shape
+        if self.backbone is not None:
+            self.processing.build(features)
+            if self.transformation is not None:
+                self.transformation.build(features)
+            features = tuple(self.backbone.compute_output_shape(features))
+            if len(features) != 2:
+                raise ValueError(
+                    "`backbone` must give [batch, num_features]; append Flatten or pooling. "
+                    f"Received: a backbone whose output has shape {features}"
+                )
+        self.scaling.build(features)
+        self.projection.build(features)
+        bits = self.num_attributes
+        self.slope = self._weight("slope", (), self._settings["slope"])
+        self.bit_means = self._weight("bit_means", (bits,), 0.0)
+        self.bit_products = self._weight("bit_products", (bits, bits), 0.0)
+        self.built = True
+
+    def _weight(self, name: str, shape: tuple[int, ...], value: float) -> Any:
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=keras.initializers.Constant(value),
+            trainable=False,
+            dtype="float32",
+        )
+
+    def call(self, samples: Any, training: bool | None = None) -> Any:
+        """Gives attribute scores."""
+        return self.projection(self.scaling(self.describe(samples, training), training=training))
+
+    def describe(self, samples: Any, training: bool | None = None) -> Any:
+        """Gives features as the backbone gives them, float `[batch, num_features]`."""
+        if self.backbone is None:
+            return samples
+        if self.transformation is not None:
+            samples = self.transformation(samples, training=training)
+        patches = self.processing(samples, training=training)
+        return self.backbone(patches, training=training and self.backbone.trainable)
+
+    def initialize(self, vectors: Any, labels: np.ndarray, seed: int = 0) -> None:
+        """Takes the features' mean and scale, and begins W as the clusters' own binary codes.
+
+        Args:
+            vectors: what `describe` gives of the samples, float `[n, num_features]`; an array or a
+                table that is sliced like one.
+            labels: int `[n]`: the cluster of each sample, -1 for none.
+            seed: of the samples that W is learnt from.
+
+        Raises:
+            ValueError: if fewer than two clusters have samples.
+
+        Reference:
+            Huang, Loy, Tang 2016, section 3.2; see `initial_projection`.
+        """
+        mean, variance = measure_features(vectors)
+        self.scaling.set_statistics(mean, variance)
+        rows = np.flatnonzero(np.asarray(labels) >= 0)
+        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:MAX_SAMPLES])
+        scaled = (np.asarray(vectors[rows], np.float64) - mean) / np.sqrt(variance)
+        kernel = initial_projection(
+            scaled, np.asarray(labels)[rows], self.num_attributes, seed=seed
+        )
+        self.projection.kernel.assign(kernel)
+
+    # --- training ---
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Takes one gradient step on a batch, as `fit` asks for."""
+        samples, (clusters, positives), _ = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            scores = self(samples, training=True)
+            terms = self.terms(scores, clusters, positives)
+            loss = self.attribute_loss(terms)
+            # Gradients are summed over replicas.
+            share = loss / tf.distribute.get_strategy().num_replicas_in_sync
+            scaled = self.optimizer.scale_loss(share)
+        gradients = tape.gradient(scaled, self.trainable_variables)
+        self._apply(gradients)
+        self._score(terms, loss, scores)
+        return self.compute_metrics(None, None, None)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Scores one batch, as `evaluate` asks for."""
+        samples, (clusters, positives), _ = keras.utils.unpack_x_y_sample_weight(data)
+        scores = self(samples, training=False)
+        terms = self.terms(scores, clusters, positives)
+        self.loss_metric.update_state(self.attribute_loss(terms))
+        for name in ("triplet", "variance", "dependence", "violating"):
+            self._watched[name].update_state(terms[name])
+        return {metric.name: metric.result() for metric in self.metrics[:5]}
+
+    def terms(self, scores: Any, clusters: Any, positives: Any) -> dict[str, Any]:
+        """Gives each term of the loss, unweighted, float32 `[]`; and the share of hinges above 0.
+
+        Args:
+            scores: float32 `[batch, num_attributes]`.
+            clusters: int `[batch]`.
+            positives: int `[batch]`, see `triplet_hinges`.
+        """
+        codes = relaxed_codes(scores, self.slope)
+        hinges = triplet_hinges(codes, clusters, positives, self._settings["margin"])
+        weights = self.projection.kernel
+        literal = self._settings["literal_eq2"]
+        return {
+            "triplet": ops.mean(hinges),
+            "violating": ops.mean(ops.cast(hinges > 0, "float32")),
+            "variance": projected_variance(scores),
+            "dependence": literal_dependence(weights) if literal else dependence(weights),
+            "norm": squared_norm(weights),
+        }
+
+    def attribute_loss(self, terms: Mapping[str, Any]) -> Any:
+        """Gives the weighted sum of the terms, and the backbone's own regularisation."""
+        given = self._settings
+        # As printed, the variance is a sum over the bits, and has a plus.
+        balance = self.num_attributes if given["literal_eq2"] else -1.0
+        loss = (
+            terms["triplet"]
+            + given["alpha"] * balance * terms["variance"]
+            + given["beta"] * terms["dependence"]
+            + given["gamma"] * terms["norm"]
+        )
+        for penalty in self.losses:
+            loss += ops.cast(penalty, loss.dtype)
+        return loss
+
+    def _apply(self, gradients: list[Any]) -> None:
+        """Takes the optimizer's step, of which the backbone takes its share."""
+        rate = self._settings["backbone_rate"]
+        slow = self.backbone.trainable_variables if self.backbone is not None and rate < 1 else []
+        before = [
+            tf.identity(variable.value) for variable in slow
+        ]  # not a view of what will change
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        for variable, old in zip(slow, before, strict=True):
+            variable.assign(old + rate * (variable - old))
+
+    def _score(self, terms: Mapping[str, Any], loss: Any, scores: Any) -> None:
+        self.loss_metric.update_state(loss)
+        signs = ops.sign(ops.stop_gradient(scores))
+        products = ops.matmul(ops.transpose(signs), signs) / ops.cast(
+            ops.shape(signs)[0], "float32"
+        )
+        self.bit_means.assign(_MEMORY * self.bit_means + (1 - _MEMORY) * ops.mean(signs, axis=0))
+        self.bit_products.assign(_MEMORY * self.bit_products + (1 - _MEMORY) * products)
+        dead, duplicate = self._count_idle_bits()
+        found = {**terms, "dead_bits": dead, "duplicate_bits": duplicate}
+        for name, metric in self._watched.items():
+            metric.update_state(found[name])
+
+    def _count_idle_bits(self) -> tuple[Any, Any]:
+        """Counts bits that are nearly always alike, and those that nearly repeat an earlier one."""
+        # Running means begin at 0; the diagonal of the products would be 1 and tells how far.
+        known = ops.maximum(ops.mean(ops.diagonal(self.bit_products)), 1e-6)
+        means = self.bit_means / known
+        spread = ops.sqrt(ops.maximum(1 - ops.square(means), 1e-6))
+        covariance = self.bit_products / known - means[:, None] * means[None, :]
+        correlation = ops.abs(covariance) / (spread[:, None] * spread[None, :])
+        is_dead = ops.abs(means) > _DEAD
+        alive = ops.logical_not(is_dead)
+        repeats = ops.logical_and(ops.tril(correlation, -1) > _DUPLICATE, alive[None, :])
+        duplicates = ops.logical_and(ops.any(repeats, axis=1), alive)
+        return ops.sum(ops.cast(is_dead, "float32")), ops.sum(ops.cast(duplicates, "float32"))
+
+    # --- saving ---
+
+    def get_config(self) -> dict[str, Any]:
+        """Gives the constructor's arguments."""
+        backbone = self.backbone and keras.saving.serialize_keras_object(self.backbone)
+        return {**super().get_config(), **self._settings, "backbone": backbone}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "AttributeHasher":
+        """Makes a model from `get_config`'s result."""
+        config = dict(config)
+        if config["backbone"] is not None:
+            config["backbone"] = keras.saving.deserialize_keras_object(
+                config["backbone"], custom_objects=custom_objects
+            )
+        return cls(**config)

@@ -1,0 +1,1 @@
+"""What features and attributes are used for, a package a task."""

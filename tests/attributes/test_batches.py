@@ -1,0 +1,73 @@
+"""Triplet batches: who is in them, how often, and that step s needs no step before it."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from keras_ctxattr.attributes.batches import _draw_different, triplet_batches
+
+LABELS = np.array([0] * 50 + [3] * 2 + [7] * 10 + [-1] * 20 + [9] + [4] * 5)
+SAMPLES = np.arange(len(LABELS), dtype=np.float32)[:, None]
+
+
+def take(count, **options):
+    batches = triplet_batches(SAMPLES, LABELS, **{"batch_size": 8, **options})
+    return [
+        (samples.numpy()[:, 0].astype(int), ids.numpy(), positives.numpy())
+        for samples, (ids, positives) in itertools.islice(batches, count)
+    ]
+
+
+@pytest.mark.parametrize("samples_per_cluster", [2, 4])
+def test_positives_are_other_samples_of_the_same_cluster(samples_per_cluster):
+    labels = np.repeat(np.arange(6), 9)
+    samples = np.arange(54, dtype=np.float32)[:, None]
+    batches = triplet_batches(
+        samples, labels, batch_size=16, samples_per_cluster=samples_per_cluster
+    )
+    for taken, (ids, positives) in itertools.islice(batches, 20):
+        rows, ids, positives = taken.numpy()[:, 0].astype(int), ids.numpy(), positives.numpy()
+        np.testing.assert_array_equal(labels[rows], ids)
+        np.testing.assert_array_equal(ids[positives], ids)
+        assert (rows[positives] != rows).all()
+        assert sorted(positives) == list(range(16))
+
+
+def test_clusters_take_turns_however_large_they_are():
+    ids = np.concatenate([ids for _, ids, _ in take(200)])
+    names, counts = np.unique(ids, return_counts=True)
+    assert names.tolist() == [0, 3, 4, 7]  # no noise, and none of a single sample
+    assert (counts == 400).all()
+    rows = np.concatenate([rows for rows, _, _ in take(200)])
+    assert set(rows) == set(np.flatnonzero(np.isin(LABELS, names)))
+
+
+def test_a_step_is_a_function_of_the_seed_and_its_number():
+    whole, later = take(12, seed=5), take(5, seed=5, first_step=7)
+    for one, other in zip(whole[7:], later, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(take(1, seed=6)[0][0], whole[0][0])
+
+
+def test_different_numbers_are_drawn_uniformly():
+    keys = np.random.default_rng(0).random((60_000, 3))
+    drawn = _draw_different(keys, np.full(60_000, 4))
+    triples, counts = np.unique(drawn, axis=0, return_counts=True)
+    assert len(triples) == 24 and np.abs(counts / 2500 - 1).max() < 0.1
+    extreme = _draw_different(np.array([[0, 0, 0], [0.999999] * 3]), np.array([3, 3]))
+    np.testing.assert_array_equal(extreme, [[0, 1, 2], [2, 1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"samples_per_cluster": 1}, "at least 2"),
+        ({"batch_size": 7}, "divide"),
+        ({"samples_per_cluster": 20, "batch_size": 40}, "at least 2 clusters of 20"),
+    ],
+)
+def test_impossible_batches_are_one_line(options, words):
+    with pytest.raises(ValueError, match=words):
+        take(1, **options)
