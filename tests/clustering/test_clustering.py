@@ -315,9 +315,10 @@ def test_bad_parameters_are_one_line_with_what_came(options, words):
     ],
     ids=["equal", "one", "three", "nan", "no features"],
 )
-def test_degenerate_samples_are_a_clear_error(vectors, words):
+@pytest.mark.parametrize("kind", ["discriminative", "grown"])
+def test_degenerate_samples_are_a_clear_error(kind, vectors, words):
     with pytest.raises(ValueError, match=words.replace("(", r"\(")):
-        DiscriminativeClustering().fit(vectors)
+        ESTIMATORS[kind]().fit(vectors)
 
 
 def test_the_discovery_set_cannot_be_its_own_natural_world():
@@ -332,10 +333,21 @@ def test_other_features_in_the_natural_world_are_named():
         DiscriminativeClustering().fit(vectors, vectors[:, :20])
 
 
-def test_fewer_samples_than_a_cluster_needs_give_no_cluster():
+@pytest.mark.parametrize("kind", ["discriminative", "grown"])
+def test_fewer_samples_than_a_cluster_needs_give_no_cluster(kind):
     few = np.random.default_rng(0).standard_normal((8, 3))
-    clustering = cluster_quietly(DiscriminativeClustering(), few)
+    clustering = cluster_quietly(ESTIMATORS[kind](), few)
     assert (clustering.labels_ == -1).all()
+    assert clustering.predict(few).tolist() == [-1] * 8
+
+
+@pytest.mark.parametrize("kind", ["discriminative", "grown"])
+def test_as_many_features_as_samples_and_features_that_do_not_vary(kind):
+    square = np.random.default_rng(0).standard_normal((60, 60))
+    square[:, 30:] = 7.0
+    clustering = cluster_quietly(ESTIMATORS[kind](), square)
+    assert np.isfinite(clustering.classifiers_).all()
+    np.testing.assert_array_equal(clustering.predict(square), clustering.labels_)
 
 
 def test_features_of_zero_variance_change_nothing(fitted):
