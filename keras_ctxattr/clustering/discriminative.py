@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from keras_ctxattr.clustering.checks import check_groups, check_parameters, check_world
 from keras_ctxattr.clustering.detectors import (
     best_cluster,
     reproducibility,
@@ -180,14 +181,14 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         Raises:
             ValueError: if a parameter or the input is unusable; in one line.
         """
-        self._check_parameters()
+        check_parameters(self.get_params())
         table = self._check_table(X)
         world = natural_world
         if world is None and len(getattr(y, "shape", ())) == 2:
             world = y
         if world is not None:
-            _check_world(table, world)
-        named = np.arange(len(table)) if groups is None else _check_groups(groups, len(table))
+            check_world(table, world)
+        named = np.arange(len(table)) if groups is None else check_groups(groups, len(table))
         self.mean_, scale = measure(table)
         generator = np.random.default_rng(self.random_state)
         rows = self._rows(table, None if self.normalize else scale)
@@ -395,34 +396,6 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
 
     # --- input ---
 
-    def _check_parameters(self) -> None:
-        counts = {
-            name: getattr(self, name)
-            for name in (
-                "samples_per_cluster",
-                "min_size",
-                "max_size",
-                "num_iterations",
-                "num_candidates",
-                "min_firing",
-                "num_members",
-                "grown_size",
-            )
-        }
-        low = {name: value for name, value in counts.items() if value < 1}
-        if low:
-            raise ValueError(f"These must be at least 1. Received: {low}")
-        if self.max_size < self.min_size or self.num_candidates < self.num_members:
-            raise ValueError(
-                "`max_size` must be at least `min_size` and `num_candidates` at least "
-                f"`num_members`. Received: {counts}"
-            )
-        if not 0 <= self.validation_share < 1 or self.num_growths < 0:
-            raise ValueError(
-                "`validation_share` must be in [0, 1) and `num_growths` at least 0. Received: "
-                f"validation_share={self.validation_share}, num_growths={self.num_growths}"
-            )
-
     def _check_table(self, X: Any, *, reset: bool = True) -> Any:
         """Gives an array, or the table itself where it is one that is read in parts."""
         if isinstance(X, ShardedArray):
@@ -440,26 +413,3 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
                 f"X has {num_features} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input."
             )
-
-
-def _check_groups(groups: Any, num_samples: int) -> np.ndarray:
-    named = np.asarray(groups)
-    if named.shape != (num_samples,):
-        raise ValueError(
-            f"`groups` must be [{num_samples}], one a sample. Received: {list(named.shape)}"
-        )
-    return named
-
-
-def _check_world(table: Any, world: Any) -> None:
-    if len(world.shape) != 2 or world.shape[1] != table.shape[1]:
-        raise ValueError(
-            f"`natural_world` must have the {table.shape[1]} features of `X`. "
-            f"Received: shape {tuple(world.shape)}"
-        )
-    same = len(world) == len(table)
-    if same and np.array_equal(np.asarray(world[:256]), np.asarray(table[:256])):
-        raise ValueError(
-            "`natural_world` must hold other samples than `X`, or every cluster stands against "
-            "itself; leave it out to have half of `X` take its part. Received: the same"
-        )
