@@ -16,14 +16,11 @@ from keras_ctxattr.attributes.losses import (
     squared_norm,
     triplet_hinges,
 )
-from keras_ctxattr.attributes.projection import (
-    MAX_SAMPLES,
-    initial_projection,
-    measure_features,
-)
+from keras_ctxattr.attributes.projection import initial_projection, measure_features
 from keras_ctxattr.layers import FeatureScaling, PatchProcessing, RandomTransformation
 
 _WATCHED = ("triplet", "variance", "dependence", "violating", "dead_bits", "duplicate_bits")
+_MAX_SAMPLES = 8_000  # that W begins from; more change it little
 _MEMORY = 0.95  # of the running means of bits and of their products, a step
 _DEAD = 0.98  # |mean of a bit of -1 and 1| from which on it says nothing
 _DUPLICATE = 0.95  # |correlation of two bits| from which on they say the same
@@ -61,7 +58,7 @@ class AttributeHasher(keras.Model):
         margin: of the hinge in bits; None for K / 2.
         slope: of the sigmoid at first; `slope` is a weight that a callback may raise.
         backbone_rate: which share of an optimizer's step the backbone takes: its learning rate over
-            that of W, 0 to 1; 0 freezes it.
+            that of W, 0 to 1; 0 freezes it (`backbone.trainable` becomes False).
         literal_eq2: whether the terms are those printed: +`alpha` sum of the variances and
             |W W^T - I|^2, which make all projections vanish.
         transformations: ranges of `RandomTransformation`; None transforms nothing.
@@ -100,21 +97,7 @@ class AttributeHasher(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if num_attributes < 8 or num_attributes % 8:
-            raise ValueError(
-                "`num_attributes` must be a multiple of 8, so that codes are whole bytes. "
-                f"Received: {num_attributes}"
-            )
-        if (backbone is None) == (num_features is None):
-            raise ValueError(
-                "Either `backbone` or `num_features` must be given, and not both. Received: "
-                f"backbone={backbone}, num_features={num_features}"
-            )
-        if not 0 <= backbone_rate <= 1 or slope <= 0:
-            raise ValueError(
-                "`backbone_rate` must be 0 to 1 and `slope` above 0. Received: "
-                f"backbone_rate={backbone_rate}, slope={slope}"
-            )
+        _check(backbone, num_attributes, num_features, backbone_rate, slope)
         self.backbone = backbone
         self._settings: dict[str, Any] = {
             "num_attributes": num_attributes,
@@ -131,7 +114,8 @@ class AttributeHasher(keras.Model):
             "seed": seed,
         }
         if backbone is not None:
-            backbone.trainable = backbone_rate > 0
+            if backbone_rate == 0:
+                backbone.trainable = False
             self.transformation = (
                 None
                 if transformations is None
@@ -164,7 +148,7 @@ class AttributeHasher(keras.Model):
         return self._settings["num_attributes"]
 
     @property
-    def input_spec_shape(self) -> tuple[int | None, ...]:
+    def _sample_shape(self) -> tuple[int | None, ...]:
         """The shape of samples, the batch's being None."""
         if self.backbone is None:
             return (None, self._settings["num_features"])
@@ -174,7 +158,7 @@ class AttributeHasher(keras.Model):
         """Builds all layers; the backbone knows its input."""
         if getattr(self, "built", False):
             return
-        features = self.input_spec_shape
+        features = self._sample_shape
         if self.backbone is not None:
             self.processing.build(features)
             if self.transformation is not None:
@@ -233,7 +217,7 @@ class AttributeHasher(keras.Model):
         mean, variance = measure_features(vectors)
         self.scaling.set_statistics(mean, variance)
         rows = np.flatnonzero(np.asarray(labels) >= 0)
-        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:MAX_SAMPLES])
+        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:_MAX_SAMPLES])
         scaled = (np.asarray(vectors[rows], np.float64) - mean) / np.sqrt(variance)
         kernel = initial_projection(
             scaled, np.asarray(labels)[rows], self.num_attributes, seed=seed
@@ -306,9 +290,8 @@ class AttributeHasher(keras.Model):
         """Takes the optimizer's step, of which the backbone takes its share."""
         rate = self._settings["backbone_rate"]
         slow = self.backbone.trainable_variables if self.backbone is not None and rate < 1 else []
-        before = [
-            tf.identity(variable.value) for variable in slow
-        ]  # not a view of what will change
+        # Copies: a variable itself would be read only after it has changed.
+        before = [tf.identity(variable.value) for variable in slow]
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         for variable, old in zip(slow, before, strict=True):
             variable.assign(old + rate * (variable - old))
@@ -356,3 +339,28 @@ class AttributeHasher(keras.Model):
                 config["backbone"], custom_objects=custom_objects
             )
         return cls(**config)
+
+
+def _check(
+    backbone: keras.Model | None,
+    num_attributes: int,
+    num_features: int | None,
+    backbone_rate: float,
+    slope: float,
+) -> None:
+    """Refuses arguments of `AttributeHasher` that cannot be, in one line."""
+    if num_attributes < 8 or num_attributes % 8:
+        raise ValueError(
+            "`num_attributes` must be a multiple of 8, so that codes are whole bytes. "
+            f"Received: {num_attributes}"
+        )
+    if (backbone is None) == (num_features is None):
+        raise ValueError(
+            "Either `backbone` or `num_features` must be given, and not both. Received: "
+            f"backbone={backbone}, num_features={num_features}"
+        )
+    if not 0 <= backbone_rate <= 1 or slope <= 0:
+        raise ValueError(
+            "`backbone_rate` must be 0 to 1 and `slope` above 0. Received: "
+            f"backbone_rate={backbone_rate}, slope={slope}"
+        )

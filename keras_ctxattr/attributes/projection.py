@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from sklearn.svm import LinearSVC
 
+from keras_ctxattr.attributes.axes import principal_axes
+
 _SVM_ROUNDS = 2
 _SWEEPS = 10
 _CHUNK = 8192  # rows read at a time
-MAX_SAMPLES = 8_000
-"""Samples that W is learnt from at first; more change it little."""
 
 
 def initial_projection(
@@ -22,11 +22,12 @@ def initial_projection(
     together. Where there are more bits than features, the others begin as random projections.
 
     Args:
-        vectors: centred features, float `[n, num_features]`.
+        vectors: centred features, float `[n, num_features]`; some thousand are enough, and all of
+            them are looked at.
         labels: int `[n]`: clusters; samples in none (-1) are left out.
         num_bits: K.
         C: weight of a sample's loss in an SVM.
-        seed: of the sample that is looked at, and of the SVMs.
+        seed: of the SVMs, and of projections past the number of features.
 
     Returns:
         float32 `[num_features, num_bits]`, columns of unit length; the SVMs' biases are dropped.
@@ -38,9 +39,7 @@ def initial_projection(
         Rastegari, Farhadi, Forsyth 2012, "Attribute discovery via predictable discriminative binary
         codes", section 3 and its released code; Huang, Loy, Tang 2016, section 3.2.
     """
-    generator = np.random.default_rng(seed)
     rows = np.flatnonzero(np.asarray(labels) >= 0)
-    rows = np.sort(generator.permutation(rows)[:MAX_SAMPLES])
     chosen = np.asarray(vectors[rows], np.float64)
     clusters = np.unique(np.asarray(labels)[rows], return_inverse=True)[1]
     if len(rows) == 0 or clusters.max() == 0:
@@ -48,7 +47,9 @@ def initial_projection(
             "There must be samples of at least 2 clusters to tell apart. Received: "
             f"{len(rows)} samples of {len(np.unique(clusters))}"
         )
-    axes = _principal_axes(chosen, num_bits, generator)
+    axes = principal_axes(chosen, num_bits)
+    more = np.random.default_rng(seed).standard_normal((len(axes), num_bits - axes.shape[1]))
+    axes = np.concatenate([axes, more], axis=1)
     signs = np.where(chosen @ axes > 0, 1.0, -1.0)
     weights = axes
     for _ in range(_SVM_ROUNDS):
@@ -93,7 +94,7 @@ def flip_bits(signs: np.ndarray, clusters: np.ndarray, num_sweeps: int = _SWEEPS
     """
     flipped = np.array(signs, np.float64)
     num_samples, sizes = len(flipped), np.bincount(clusters)
-    balance = num_samples / len(sizes) / num_samples
+    balance = 1 / len(sizes)  # the mean size over the number of samples
     for _ in range(num_sweeps):
         own = np.zeros((len(sizes), flipped.shape[1]))
         np.add.at(own, clusters, flipped)
@@ -110,14 +111,6 @@ def flip_bits(signs: np.ndarray, clusters: np.ndarray, num_sweeps: int = _SWEEPS
             break
         flipped[wrong] *= -1
     return flipped
-
-
-def _principal_axes(vectors: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
-    axes = np.linalg.eigh(vectors.T @ vectors)[1][:, ::-1][:, :count]
-    largest = np.abs(axes).argmax(axis=0)
-    axes = axes * np.sign(axes[largest, np.arange(axes.shape[1])])
-    more = generator.standard_normal((len(axes), count - axes.shape[1]))
-    return np.concatenate([axes, more], axis=1)
 
 
 def _fit_svms(

@@ -17,6 +17,7 @@ from keras_ctxattr.clustering.detectors import (
     train_detectors,
 )
 from keras_ctxattr.clustering.members import Members, seed_clusters
+from keras_ctxattr.clustering.merging import lowest_scores
 from keras_ctxattr.clustering.rows import Rows, measure
 from keras_ctxattr.clustering.stages import (
     Firing,
@@ -25,7 +26,6 @@ from keras_ctxattr.clustering.stages import (
     fire_across,
     grow_across,
     held_out_scores,
-    lowest_scores,
     merge_members,
 )
 from keras_ctxattr.data.shards import ShardedArray

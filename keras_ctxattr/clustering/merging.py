@@ -28,14 +28,20 @@ def overlaps(scores: np.ndarray, ids: np.ndarray) -> np.ndarray:
         Huang, Loy, Tang 2016, section 3.1.
     """
     num_clusters = scores.shape[1]
-    lowest = np.full(num_clusters, np.inf)
-    np.minimum.at(lowest, ids, scores[np.arange(len(ids)), ids])
+    lowest = lowest_scores(scores[np.arange(len(ids)), ids], ids, num_clusters)
     fires = np.zeros((num_clusters, num_clusters))
     np.add.at(fires, ids, scores >= lowest)
     shares = fires / np.maximum(np.bincount(ids, minlength=num_clusters), 1)[:, None]
     means = (shares + shares.T) / 2
     np.fill_diagonal(means, 0)
     return means
+
+
+def lowest_scores(scores: np.ndarray, ids: np.ndarray, num_clusters: int) -> np.ndarray:
+    """Gives the lowest score of each cluster's members, float64; infinity where there are none."""
+    lowest = np.full(num_clusters, np.inf)
+    np.minimum.at(lowest, ids, scores)
+    return lowest
 
 
 def choose_pairs(overlap: np.ndarray, threshold: float) -> list[tuple[int, int]]:

@@ -177,13 +177,6 @@ def grow_across(
     )
 
 
-def lowest_scores(scores: np.ndarray, ids: np.ndarray, num_clusters: int) -> np.ndarray:
-    """Gives the lowest score of each cluster's members, float64; infinity where there are none."""
-    lowest = np.full(num_clusters, np.inf)
-    np.minimum.at(lowest, ids, scores)
-    return lowest
-
-
 def held_out_scores(
     halfway: list[np.ndarray], members: tuple[Members, Members], halves: Halves
 ) -> list[tuple[np.ndarray, np.ndarray]]:

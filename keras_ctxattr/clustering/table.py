@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_ctxattr.runs.writing import json_types, write_atomically, write_json
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -197,6 +197,17 @@ def test_a_frozen_backbone_is_left_as_it_is(patches):
     assert not np.allclose(kernel, hasher.projection.kernel)
 
 
+def test_layers_that_were_frozen_before_stay_so():
+    """Making the model once set `trainable` of the whole backbone."""
+    backbone = small(width=8, num_features=24)
+    frozen = next(layer for layer in backbone.layers if layer.trainable_weights)
+    frozen.trainable = False
+    hasher = AttributeHasher(backbone, num_attributes=8)
+    assert not frozen.trainable_weights
+    names = {variable.path for variable in hasher.trainable_variables}
+    assert names and not names & {variable.path for variable in frozen.weights}
+
+
 def test_transformations_act_in_training_only(patches):
     pixels, _ = patches
     hasher = make_deep()

@@ -101,7 +101,7 @@ DAMAGES = {
     "no json": lambda folder: (folder / "clusters.json").unlink(),
     "no arrays": lambda folder: (folder / "clusters.npz").unlink(),
     "half a json": lambda folder: cut(folder / "clusters.json", 0.5),
-    "no facts": lambda folder: (folder / "clusters.json").write_text('{"format": 1}'),
+    "no facts": lambda folder: (folder / "clusters.json").write_text('{"format": 2}'),
     "list": lambda folder: (folder / "clusters.json").write_text("[]"),
     "not UTF-8": lambda folder: (folder / "clusters.json").write_bytes(b'{"facts": "\xff"}'),
     "text": lambda folder: (folder / "clusters.npz").write_text("no arrays here"),

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from keras_ctxattr.attributes.axes import principal_axes
 from keras_ctxattr.attributes.codes import encode_scores
 
 
@@ -72,8 +73,4 @@ class FeatureHashing(TransformerMixin, BaseEstimator, abc.ABC):
                 "many features as bits: ask for fewer. Received: "
                 f"num_bits={self.num_bits}, {vectors.shape[1]} features"
             )
-        axes = np.linalg.eigh(vectors.T @ vectors / len(vectors))[1]
-        axes = axes[:, ::-1][:, : self.num_bits]
-        # An axis has no sign of its own; the largest entry is made positive.
-        largest = np.abs(axes).argmax(axis=0)
-        return axes * np.sign(axes[largest, np.arange(axes.shape[1])])
+        return principal_axes(vectors, self.num_bits)
