@@ -1,5 +1,8 @@
 """Batched linear SVMs against liblinear, one at a time."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -127,6 +130,27 @@ def test_the_same_call_twice_is_the_same_bit_for_bit():
     positives, ids, negatives = plain.make_clusters()
     first, second = (fit_linear_svms(positives, ids, negatives) for _ in range(2))
     np.testing.assert_array_equal(first.weights, second.weights)
+
+
+ALONE = """
+import sys
+import numpy as np
+from keras_ctxattr.clustering.svm import fit_linear_svms
+from tests.clustering import plain
+
+np.save(sys.argv[1], fit_linear_svms(*plain.make_clusters()).weights)
+"""
+
+
+def test_what_was_solved_before_changes_no_bit(tmp_path):
+    """Clustering that went on in another process once rounded otherwise.
+
+    `_fit_line` was traced for the shapes that came first, and its terms were added in their order.
+    """
+    subprocess.run([sys.executable, "-c", ALONE, str(tmp_path / "alone.npy")], check=True)
+    fit_linear_svms(*plain.make_clusters(num_clusters=9, num_features=21, num_negatives=90))
+    after_others = fit_linear_svms(*plain.make_clusters()).weights
+    np.testing.assert_array_equal(after_others, np.load(tmp_path / "alone.npy"))
 
 
 @pytest.mark.parametrize("capacity", [256, 400, 700])

@@ -183,17 +183,26 @@ def _slopes(block: Block, tile: Tile, directions: tf.Tensor) -> tf.Tensor:
     return slopes if excluded is None else tf.where(excluded, 0.0, slopes)
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+# With shapes left open a function is traced once. Traced for the shapes that came first, it would
+# round otherwise than in a process that met others first: one that goes on after an interruption.
+_ANY = tf.TensorSpec(None, tf.float32)
+NUMBER = tf.TensorSpec((), tf.float32)
+_VECTOR = tf.TensorSpec((None,), tf.float32)
+MATRIX = tf.TensorSpec((None, None), tf.float32)
+_BATCH = tf.TensorSpec((None, None, None), tf.float32)
+
+
+@tf.function(input_signature=[MATRIX, MATRIX], autograph=False)
 def _scores(rows: Any, weights: Any) -> Any:
     return tf.matmul(rows, weights[:-1]) + weights[-1]
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@tf.function(input_signature=[MATRIX, _ANY, MATRIX], autograph=False)
 def _moved(values: Any, length: Any, slopes: Any) -> Any:
     return values + length * slopes
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@tf.function(input_signature=[_BATCH, MATRIX, MATRIX, NUMBER], autograph=False)
 def _positive_terms(positives: Any, margins: Any, weights: Any, C: Any) -> Any:
     losses = tf.nn.relu(margins)
     objective = 0.5 * tf.reduce_sum(weights**2, axis=0) + C * tf.reduce_sum(losses**2, axis=1)
@@ -203,7 +212,7 @@ def _positive_terms(positives: Any, margins: Any, weights: Any, C: Any) -> Any:
     return objective, weights - 2.0 * C * pull
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@tf.function(input_signature=[MATRIX, MATRIX, NUMBER], autograph=False)
 def _negative_terms(rows: Any, margins: Any, C: Any) -> Any:
     losses = tf.nn.relu(margins)
     squares = C * tf.reduce_sum(losses**2, axis=0)
@@ -214,7 +223,7 @@ def _negative_terms(rows: Any, margins: Any, C: Any) -> Any:
     return squares, 2.0 * C * push, count
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@tf.function(input_signature=[MATRIX, MATRIX, _VECTOR], autograph=False)
 def _line_terms(margins: Any, slopes: Any, length: Any) -> Any:
     losses = tf.nn.relu(margins + length * slopes)
     first = tf.reduce_sum(losses * slopes, axis=0)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ctxattr.clustering.svm.problem import Block
+from keras_ctxattr.clustering.svm.problem import MATRIX, NUMBER, Block
 
 _MAX_BASIS = 3000  # features; past it an eigenbasis costs more than it saves
 _SAMPLE_SCORES = 2048  # negatives on which starts are tried
@@ -94,9 +94,9 @@ class Spectrum:
         return objective, tf.concat([scale * slope, bias[None]], axis=0)
 
 
-@tf.function(reduce_retracing=True, autograph=False)
+@tf.function(input_signature=[MATRIX, MATRIX, MATRIX, NUMBER, NUMBER], autograph=False)
 def _fit_line(
-    negative: tf.Tensor, positive: tf.Tensor, valid: tf.Tensor, C: float, weight: float
+    negative: tf.Tensor, positive: tf.Tensor, valid: tf.Tensor, C: tf.Tensor, weight: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Minimises the objective over w = a v and the bias b, |v| = 1, for each column, by Newton."""
     # Start between the two classes: the mean negative at -1, the mean positive at 1.
