@@ -21,7 +21,13 @@ import numpy as np
 
 from evaluation.checks import check_counts, check_seed
 from evaluation.report import check_folder, print_table, track, write_results
-from keras_ctxattr.clustering import ClusterTable, KMeansClustering
+from keras_ctxattr.clustering import (
+    ClusterRound,
+    ClusterTable,
+    KMeansClustering,
+    open_round,
+    open_rounds,
+)
 from keras_ctxattr.clustering.metrics import (
     cluster_sizes,
     coverage,
@@ -32,7 +38,6 @@ from keras_ctxattr.clustering.metrics import (
 )
 from keras_ctxattr.data.labels import read_labels
 from keras_ctxattr.data.patches import PatchTable
-from keras_ctxattr.features import FeatureTable
 from keras_ctxattr.pictures import ClusterCard, cluster_sheet, write_gallery, write_png
 from keras_ctxattr.runs import Run
 from training.flags import parse_flags, run_script
@@ -70,23 +75,13 @@ class Config:
         check_seed(self)
 
 
-@dataclasses.dataclass
-class _Round:
-    """A round on the disk."""
-
-    number: int
-    is_kept: bool
-    clusters: ClusterTable
-    vectors: Any
-
-
 def main(config: Config) -> dict[str, Any]:
     """Scores and draws the clusters, writes it all, and gives the results."""
     run = Run.read(config.run, kind="clusters")
     out = check_folder(config.out)
-    rounds = _read_rounds(run)
-    shown = _choose_round(rounds, config.round)
-    patches = PatchTable.open(run.path / "patches")
+    rounds = open_rounds(run.path)
+    shown = open_round(run.path, config.round)
+    patches = shown.patches
     truth, names = _read_truth(config.labels, patches)
     scored = [
         _score_round(one, rounds[0].vectors, truth, config.seed)
@@ -96,7 +91,7 @@ def main(config: Config) -> dict[str, Any]:
     num_clusters = len(cluster_sizes(shown.clusters.labels))
     sheet = cluster_sheet(cards, title=_title(run, shown), num_clusters=num_clusters)
     write_png(out / "clusters.png", sheet)
-    chosen = scored[rounds.index(shown)]
+    chosen = scored[shown.number]
     write_gallery(
         out,
         _title(run, shown),
@@ -128,32 +123,6 @@ def main(config: Config) -> dict[str, Any]:
 # --- What is there ---
 
 
-def _read_rounds(run: Run) -> list[_Round]:
-    rounds = []
-    for number in range(run.config["rounds"] + 1):
-        folder = run.path / "rounds" / str(number)
-        if not (folder / "clusters").exists():
-            break
-        clusters = ClusterTable.open(folder / "clusters")
-        vectors = FeatureTable.open(folder / "features").vectors
-        rounds.append(_Round(number, clusters.facts["round"]["kept"], clusters, vectors))
-    if not rounds:
-        raise ValueError(
-            f"{run.path} has no clusters yet: give the training command again, which goes on."
-        )
-    return rounds
-
-
-def _choose_round(rounds: Sequence[_Round], wanted: int | None) -> _Round:
-    if wanted is None:
-        return [one for one in rounds if one.is_kept][-1]
-    if not 0 <= wanted < len(rounds):
-        raise ValueError(
-            f"`--round` must be 0 to {len(rounds) - 1}, which the run has. Received: {wanted}"
-        )
-    return rounds[wanted]
-
-
 def _read_truth(source: str | None, patches: PatchTable) -> tuple[np.ndarray | None, list[str]]:
     """Gives the class of each patch, that of its image, and the classes' names."""
     if source is None:
@@ -166,7 +135,9 @@ def _read_truth(source: str | None, patches: PatchTable) -> tuple[np.ndarray | N
 # --- Scores ---
 
 
-def _score_round(one: _Round, first: Any, truth: np.ndarray | None, seed: int) -> dict[str, Any]:
+def _score_round(
+    one: ClusterRound, first: Any, truth: np.ndarray | None, seed: int
+) -> dict[str, Any]:
     """Gives the figures of a round, for its labels and with every patch assigned."""
     clusters = one.clusters
     others = {"kmeans": first, **({"kmeans_on_features": one.vectors} if one.number else {})}
@@ -255,7 +226,7 @@ def _class_facts(
     }
 
 
-def _title(run: Run, shown: _Round) -> str:
+def _title(run: Run, shown: ClusterRound) -> str:
     return f"Clusters of {run.path.name}, round {shown.number}"
 
 

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from keras_ctxattr.cli.app import scan_progress
-from training.configs import load_recipe_module
+from training.configs import load_recipe
 from training.flags import parse_flags, run_script
 
 
@@ -48,9 +48,10 @@ class Config:
 
 def main(config: Config) -> dict[str, float]:
     """Trains, or goes on training, and gives the summary of the run."""
+    from keras_ctxattr.context.recipe import ContextRecipe
     from keras_ctxattr.context.training import train_context
 
-    recipe = load_recipe_module(config.recipe).recipe()
+    recipe = load_recipe(config.recipe, ContextRecipe)
     chosen = {"jitter": config.jitter, "gap": config.gap}
     geometry = {name: value for name, value in chosen.items() if value is not None}
     recipe = dataclasses.replace(

@@ -12,9 +12,13 @@ from typing import Any
 
 _NAMES = {
     "AttributeHasher": "hasher",
+    "AttributeRecipe": "learning",
+    "bit_statistics": "codes",
     "encode_scores": "codes",
     "hamming": "codes",
     "initial_projection": "projection",
+    "learn_attributes": "learning",
+    "load_hasher": "learning",
     "pack_bits": "codes",
     "triplet_batches": "batches",
     "unpack_bits": "codes",

@@ -76,6 +76,20 @@ def triplet_batches(
     return steps.map(draw).map(load, num_parallel_calls=2, deterministic=True).prefetch(4)
 
 
+def count_usable(labels: np.ndarray, samples_per_cluster: int = 2) -> tuple[int, int]:
+    """Gives (samples, clusters) that `triplet_batches` draws from.
+
+    Args:
+        labels: int `[n]`: the cluster of each sample, -1 for none.
+        samples_per_cluster: clusters of fewer are left out.
+
+    Raises:
+        ValueError: if there are fewer than two such clusters.
+    """
+    sizes = _rows_by_cluster(labels, samples_per_cluster)[2]
+    return int(sizes.sum()), len(sizes)
+
+
 def _rows_by_cluster(
     labels: np.ndarray, least: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -4,6 +4,12 @@ from typing import Any
 
 import numpy as np
 
+DEAD = 0.98
+"""|mean of a bit of -1 and 1| from which on it says nothing."""
+
+DUPLICATE = 0.95
+"""|correlation of two bits| from which on they say the same."""
+
 
 def pack_bits(bits: Any) -> np.ndarray:
     """Packs bits into bytes, as `np.packbits` and faiss's binary indexes order them.
@@ -89,6 +95,40 @@ def hamming(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
     )
     num_bits = 8 * one.shape[1]
     return ((num_bits - signs @ others_signs.T) / 2).astype(np.int32)
+
+
+def bit_statistics(codes: np.ndarray) -> dict[str, Any]:
+    """Gives how much the bits of codes say, and how much of it twice.
+
+    Args:
+        codes: uint8 `[n, num_attributes / 8]`, at least one.
+
+    Returns:
+        `shares`, how often each bit is set, floats; `entropy`, the mean over the bits of what one
+        says, 0 to 1; `correlation`, the mean size of the correlation of two bits, and
+        `max_correlation`, the largest; `dead`, bits that (nearly) always say the same, and
+        `duplicate`, those that (nearly) repeat an earlier one; `distinct`, how many different codes
+        there are.
+    """
+    bits = unpack_bits(codes).astype(np.float32)
+    shares = bits.mean(axis=0, dtype=np.float64)
+    inside = np.clip(shares, 1e-12, 1 - 1e-12)
+    entropies = -(inside * np.log2(inside) + (1 - inside) * np.log2(1 - inside))
+    covariance = bits.T @ bits / len(bits) - np.outer(shares, shares)
+    spread = np.sqrt(np.maximum(shares * (1 - shares), 1e-12))
+    sizes = np.abs(covariance / np.outer(spread, spread))
+    is_dead = np.abs(2 * shares - 1) > DEAD
+    below = np.tril(np.where(np.outer(~is_dead, ~is_dead), sizes, 0.0), -1)
+    pairs = sizes[np.tril_indices(len(shares), -1)]
+    return {
+        "shares": shares.tolist(),
+        "entropy": float(entropies.mean()),
+        "correlation": float(pairs.mean()),
+        "max_correlation": float(pairs.max()),
+        "dead": int(is_dead.sum()),
+        "duplicate": int((below > DUPLICATE).any(axis=1).sum()),
+        "distinct": len(np.unique(codes, axis=0)),
+    }
 
 
 def _check_codes(codes: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_ctxattr.attributes.codes import DEAD, DUPLICATE
 from keras_ctxattr.attributes.losses import (
     dependence,
     literal_dependence,
@@ -22,15 +23,14 @@ from keras_ctxattr.layers import FeatureScaling, PatchProcessing, RandomTransfor
 _WATCHED = ("triplet", "variance", "dependence", "violating", "dead_bits", "duplicate_bits")
 _MAX_SAMPLES = 8_000  # that W begins from; more change it little
 _MEMORY = 0.95  # of the running means of bits and of their products, a step
-_DEAD = 0.98  # |mean of a bit of -1 and 1| from which on it says nothing
-_DUPLICATE = 0.95  # |correlation of two bits| from which on they say the same
 
 
 @keras.saving.register_keras_serializable(package="keras_ctxattr")
 class AttributeHasher(keras.Model):
     """Learns binary attributes that samples of one cluster share and those of others do not.
 
-    Features of the backbone are centred and scaled, projected by W without a bias, and relaxed to
+    Features of the backbone are brought to unit length, as those of a module are before photographs
+    are described by their mean, centred and scaled, projected by W without a bias, and relaxed to
     2 sigmoid(W^T f) - 1. The loss is the mean triplet hinge over the batch, with a sample of the
     same cluster and the hardest of another, minus `alpha` times the variance of the projections,
     plus `beta` |W^T W - I|^2 and `gamma` |W|^2. An attribute's bit is set where its score W^T f is
@@ -56,7 +56,10 @@ class AttributeHasher(keras.Model):
         beta: weight of the dependence of the bits.
         gamma: weight of |W|^2.
         margin: of the hinge in bits; None for K / 2.
+        contrast_size: samples among which the hardest negative is looked for, see `triplet_hinges`;
+            None for the whole batch, as in the paper.
         slope: of the sigmoid at first; `slope` is a weight that a callback may raise.
+        normalize: whether the backbone's features are divided by their lengths.
         backbone_rate: which share of an optimizer's step the backbone takes: its learning rate over
             that of W, 0 to 1; 0 freezes it (`backbone.trainable` becomes False).
         literal_eq2: whether the terms are those printed: +`alpha` sum of the variances and
@@ -88,7 +91,9 @@ class AttributeHasher(keras.Model):
         beta: float = 1.0,
         gamma: float = 5e-4,
         margin: float | None = None,
+        contrast_size: int | None = None,
         slope: float = 1.0,
+        normalize: bool = True,
         backbone_rate: float = 1.0,
         literal_eq2: bool = False,
         transformations: Mapping[str, float] | None = None,
@@ -98,6 +103,8 @@ class AttributeHasher(keras.Model):
     ) -> None:
         super().__init__(**kwargs)
         _check(backbone, num_attributes, num_features, backbone_rate, slope)
+        if contrast_size is not None and contrast_size < 2:
+            raise ValueError(f"`contrast_size` must be at least 2. Received: {contrast_size}")
         self.backbone = backbone
         self._settings: dict[str, Any] = {
             "num_attributes": num_attributes,
@@ -106,7 +113,9 @@ class AttributeHasher(keras.Model):
             "beta": beta,
             "gamma": gamma,
             "margin": margin,
+            "contrast_size": contrast_size,
             "slope": slope,
+            "normalize": normalize,
             "backbone_rate": backbone_rate,
             "literal_eq2": literal_eq2,
             "transformations": None if transformations is None else dict(transformations),
@@ -191,13 +200,16 @@ class AttributeHasher(keras.Model):
         return self.projection(self.scaling(self.describe(samples, training), training=training))
 
     def describe(self, samples: Any, training: bool | None = None) -> Any:
-        """Gives features as the backbone gives them, float `[batch, num_features]`."""
+        """Gives features before they are centred and scaled, float `[batch, num_features]`."""
         if self.backbone is None:
             return samples
         if self.transformation is not None:
             samples = self.transformation(samples, training=training)
         patches = self.processing(samples, training=training)
-        return self.backbone(patches, training=training and self.backbone.trainable)
+        features = self.backbone(patches, training=training and self.backbone.trainable)
+        if not self._settings["normalize"]:
+            return features
+        return ops.normalize(ops.cast(features, "float32"), axis=-1, epsilon=1e-12)
 
     def initialize(self, vectors: Any, labels: np.ndarray, seed: int = 0) -> None:
         """Takes the features' mean and scale, and begins W as the clusters' own binary codes.
@@ -223,6 +235,17 @@ class AttributeHasher(keras.Model):
             scaled, np.asarray(labels)[rows], self.num_attributes, seed=seed
         )
         self.projection.kernel.assign(kernel)
+
+    def folded_projection(self) -> tuple[np.ndarray, np.ndarray]:
+        """Gives (weights `[num_features, num_attributes]`, offsets `[num_attributes]`), float32.
+
+        Scores of features f, as `describe` gives them, are f . weights + offsets: the centring and
+        scaling are inside.
+        """
+        deviation = np.sqrt(max(float(self.scaling.variance), self.scaling.smallest))
+        weights = np.asarray(self.projection.kernel, np.float64) / deviation
+        offsets = -np.asarray(self.scaling.mean, np.float64) @ weights
+        return weights.astype(np.float32), offsets.astype(np.float32)
 
     # --- training ---
 
@@ -260,9 +283,10 @@ class AttributeHasher(keras.Model):
             positives: int `[batch]`, see `triplet_hinges`.
         """
         codes = relaxed_codes(scores, self.slope)
-        hinges = triplet_hinges(codes, clusters, positives, self._settings["margin"])
+        given = self._settings
+        hinges = triplet_hinges(codes, clusters, positives, given["margin"], given["contrast_size"])
         weights = self.projection.kernel
-        literal = self._settings["literal_eq2"]
+        literal = given["literal_eq2"]
         return {
             "triplet": ops.mean(hinges),
             "violating": ops.mean(ops.cast(hinges > 0, "float32")),
@@ -317,9 +341,9 @@ class AttributeHasher(keras.Model):
         spread = ops.sqrt(ops.maximum(1 - ops.square(means), 1e-6))
         covariance = self.bit_products / known - means[:, None] * means[None, :]
         correlation = ops.abs(covariance) / (spread[:, None] * spread[None, :])
-        is_dead = ops.abs(means) > _DEAD
+        is_dead = ops.abs(means) > DEAD
         alive = ops.logical_not(is_dead)
-        repeats = ops.logical_and(ops.tril(correlation, -1) > _DUPLICATE, alive[None, :])
+        repeats = ops.logical_and(ops.tril(correlation, -1) > DUPLICATE, alive[None, :])
         duplicates = ops.logical_and(ops.any(repeats, axis=1), alive)
         return ops.sum(ops.cast(is_dead, "float32")), ops.sum(ops.cast(duplicates, "float32"))
 

@@ -38,19 +38,29 @@ def hamming_distances(codes: Any, others: Any) -> Any:
     return (ops.shape(codes)[1] - ops.matmul(codes, ops.transpose(others))) / 2
 
 
-def triplet_hinges(codes: Any, clusters: Any, positives: Any, margin: float | None = None) -> Any:
+def triplet_hinges(
+    codes: Any,
+    clusters: Any,
+    positives: Any,
+    margin: float | None = None,
+    contrast_size: int | None = None,
+) -> Any:
     """Gives each sample's hinge: margin + distance to its positive - distance to its negative.
 
-    The negative is the hardest of the batch: the nearest sample of another cluster.
+    The negative is the hardest of the batch: the nearest sample of another cluster. With a
+    `contrast_size`, it is the hardest of a part of the batch (ours): where many clusters show the
+    same concept, the nearest of a whole batch is mostly one of them, and is pushed away.
 
     Args:
         codes: float32 `[batch, K]` in [-1, 1].
         clusters: int `[batch]`: the cluster of each.
         positives: int `[batch]`: where in the batch a sample of the same cluster is.
         margin: in bits; None for K / 2.
+        contrast_size: the batch is divided into parts of so many neighbours, each with the
+            negatives of its samples; None for the whole batch.
 
     Returns:
-        float32 `[batch]`, at least 0; 0 where the batch has no other cluster.
+        float32 `[batch]`, at least 0; 0 where the batch, or the part, has no other cluster.
 
     Reference:
         Huang, Loy, Tang 2016, section 3.2, equation 2.
@@ -59,6 +69,9 @@ def triplet_hinges(codes: Any, clusters: Any, positives: Any, margin: float | No
     distances = hamming_distances(codes, codes)
     near = ops.take_along_axis(distances, positives[:, None], axis=1)[:, 0]
     is_other = ops.not_equal(clusters[:, None], clusters[None, :])
+    if contrast_size is not None:
+        parts = ops.arange(ops.shape(codes)[0]) // contrast_size
+        is_other = ops.logical_and(is_other, ops.equal(parts[:, None], parts[None, :]))
     far = ops.min(ops.where(is_other, distances, math.inf), axis=1)
     has_other = ops.any(is_other, axis=1)
     # Infinity must not reach the subtraction: its gradient would be NaN.

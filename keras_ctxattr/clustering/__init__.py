@@ -12,12 +12,15 @@ from typing import Any
 
 _NAMES = {
     "AlternationRecipe": "alternation",
+    "ClusterRound": "alternation",
     "ClusterTable": "table",
     "DiscriminativeClustering": "discriminative",
     "KMeansClustering": "kmeans",
     "LinearSVMs": "svm",
     "alternate_clusters": "alternation",
     "fit_linear_svms": "svm",
+    "open_round": "alternation",
+    "open_rounds": "alternation",
 }
 
 __all__ = list(_NAMES)

@@ -84,11 +84,13 @@ class FeatureModule(tf.train.Checkpoint):
         """Gives one feature vector an image file."""
 
         def describe(contents: tf.Tensor) -> tf.Tensor:
-            photo = _scale_photo(decode_image(contents), PHOTO_PIXELS, self._patch_size)
-            return self(photo[None] / 255, training=False)[0]
+            return self(self._scale(decode_image(contents))[None] / 255, training=False)[0]
 
         result = tf.TensorSpec([self._num_features], tf.float32)
         return tf.map_fn(describe, encoded, fn_output_signature=result)
+
+    def _scale(self, image: tf.Tensor) -> tf.Tensor:
+        return _scale_photo(image, PHOTO_PIXELS, self._patch_size)
 
     def trace(self) -> dict[str, Any]:
         """Traces every function for any number of images of any size, and gives the signatures."""
@@ -100,9 +102,9 @@ class FeatureModule(tf.train.Checkpoint):
             function.get_concrete_function(images)
         self.serve_bytes.get_concrete_function(encoded)
         return {
-            "serving_default": _signature(self.serve, images, "features"),
-            "feature_map": _signature(self.feature_map, images, "feature_map"),
-            "serve_bytes": _signature(self.serve_bytes, encoded, "features"),
+            "serving_default": signature(self.serve, images, "features"),
+            "feature_map": signature(self.feature_map, images, "feature_map"),
+            "serve_bytes": signature(self.serve_bytes, encoded, "features"),
         }
 
 
@@ -141,7 +143,7 @@ def _penalty_function(variable: keras.Variable) -> Callable[[], tf.Tensor]:
     return penalty
 
 
-def _signature(function: Any, argument: tf.TensorSpec, result: str) -> Any:
+def signature(function: Any, argument: tf.TensorSpec, result: str) -> Any:
     """Gives a function as a serving signature with a named result."""
 
     @tf.function(autograph=False, input_signature=[argument])

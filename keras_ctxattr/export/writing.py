@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ctxattr.backbones.conversion import fully_convolutional
+from keras_ctxattr.export.attributes import AttributeModule
 from keras_ctxattr.export.module import MAX_ASPECT, PHOTO_PIXELS, FeatureModule
 from keras_ctxattr.layers import PatchProcessing, RandomDownsampling
 from keras_ctxattr.runs import write_atomically, write_json
@@ -20,6 +21,7 @@ FORMAT = 1
 """Of module.json and of what a module offers; raised when a reader of the old one would fail."""
 
 COLOURS = ("none", "project")
+UNITS = ("patch", "image")
 
 
 def export_module(
@@ -31,6 +33,7 @@ def export_module(
     metadata: Mapping[str, Any] | None = None,
     metrics: Mapping[str, float] | None = None,
     overwrite: bool = False,
+    unit: str = "patch",
 ) -> Path:
     """Writes the features of a trained model as a reusable SavedModel.
 
@@ -41,7 +44,8 @@ def export_module(
     `paper`: the data set's mean colour is subtracted.
 
     Args:
-        model: `keras_ctxattr.ContextPredictor`, or a backbone alone.
+        model: `keras_ctxattr.ContextPredictor`, a `keras_ctxattr.AttributeHasher` with a backbone,
+            whose module also gives attributes and codes, or a backbone alone.
         directory: folder to write; written beside and renamed, so it is never there by halves.
         colour: `"none"` keeps the image's colours, `"project"` removes green against magenta.
             (Colour *dropping* is random: a model trained with it is exported with either.)
@@ -50,6 +54,7 @@ def export_module(
         metadata: what the model was trained on and how, for `module.json`; JSON types.
         metrics: what it reached, for `module.json`, e.g. `{"held_out_accuracy": 0.24}`.
         overwrite: whether a module that is there already may be replaced.
+        unit: what attributes were learnt of: `"patch"` or `"image"`, see `AttributeModule`.
 
     Returns:
         The folder.
@@ -74,13 +79,14 @@ def export_module(
     steps = _steps(processing, colour)
     _check_finite(backbone)
     network = fully_convolutional(backbone, patch_size=patch_size)
+    module, attributes = _build(model, network, steps, patch_size, unit)
     described = {
         **_describe_computation(network, processing, colour, patch_size),
+        **attributes,
         "trained_on": json_types(dict(metadata or {})),
         "metrics": json_types(dict(metrics or {})),
         "versions": versions(),
     }
-    module = FeatureModule(network, steps, patch_size)
     # The graphs of the functions are a few MB whatever the network.
     with write_atomically(target, num_bytes=4 * network.count_params() + (4 << 20)) as partial:
         tf.saved_model.save(module, str(partial), signatures=module.trace())
@@ -126,12 +132,39 @@ def _parts(model: Any, preset: str | None) -> tuple[keras.Model, PatchProcessing
     """Gives the backbone, how its patches are processed without draws, and their side."""
     processing = getattr(model, "processing", None)
     if isinstance(processing, PatchProcessing):
-        mean, patch_size = processing.mean, model.cutter.patch_size
+        cutter = getattr(model, "cutter", None)
+        patch_size = cutter.patch_size if cutter else model.backbone.input_shape[1]
+        mean = processing.mean
         renewed = PatchProcessing(preset or processing.preset, "none", 0.0, mean)
         return model.backbone, renewed, patch_size
     shape = tuple(getattr(model, "input_shape", None) or ())
     patch_size = (shape[1] if len(shape) == 4 else None) or 96
     return model, PatchProcessing(preset or "released", "none", 0.0), patch_size
+
+
+def _build(
+    model: Any, network: keras.Model, steps: list[Any], patch_size: int, unit: str
+) -> tuple[FeatureModule, dict[str, Any]]:
+    """Gives the module, and what module.json says of its attributes."""
+    projection = getattr(model, "projection", None)
+    if projection is None:
+        return FeatureModule(network, steps, patch_size), {}
+    if unit not in UNITS:
+        raise ValueError(f"`unit` must be one of {UNITS}. Received: unit={unit!r}")
+    if model.get_config()["normalize"]:
+        lengths = keras.layers.UnitNormalization(axis=-1, dtype="float32", name="unit_length")
+        network = keras.Model(network.input, lengths(network.output), name=network.name)
+    weights, offsets = model.folded_projection()
+    module = AttributeModule(
+        network, steps, patch_size, projection=weights, offsets=offsets, unit=unit
+    )
+    described = {
+        "num_attributes": model.num_attributes,
+        "code_order": "numpy.packbits",
+        "unit": unit,
+        "normalize": bool(model.get_config()["normalize"]),
+    }
+    return module, {"attributes": described}
 
 
 def _steps(processing: PatchProcessing, colour: str) -> list[keras.layers.Layer]:

@@ -7,7 +7,14 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from keras_ctxattr.attributes.baselines import BASELINES, ITQ, LSH, PCAH, SpectralHashing
+from keras_ctxattr.attributes.baselines import (
+    BASELINES,
+    ITQ,
+    LSH,
+    PCAH,
+    DeepHashing,
+    SpectralHashing,
+)
 from keras_ctxattr.attributes.codes import hamming, unpack_bits
 
 
@@ -114,3 +121,31 @@ def test_spectral_hashing_takes_the_smoothest_functions():
     hashing = SpectralHashing(8).fit(vectors)
     assert (hashing.bit_axes_ == 0).all()
     np.testing.assert_allclose(hashing.frequencies_ * 20 / np.pi, np.arange(1, 9), rtol=0.02)
+
+
+def test_deep_hashing_descends_its_stated_objective():
+    """The gradient is that of differences, and training lowers |B - H|^2."""
+    vectors = make_vectors(200)
+    hashing = DeepHashing(8, hidden=(12, 10), num_rounds=1, num_iterations=0).fit(vectors)
+    inputs = (vectors - hashing.mean_) / hashing.scale_
+    start = np.concatenate([part.ravel() for layer in hashing.layers_ for part in layer])
+    shapes = [weights.shape for weights, _ in hashing.layers_]
+    signs = np.where(hashing.transform(vectors) > 0, 1.0, -1.0)
+    value, gradient = hashing._objective(start, inputs, signs, shapes)
+    generator = np.random.default_rng(0)
+    for _ in range(3):
+        direction = generator.standard_normal(len(start))
+        ahead, behind = (
+            hashing._objective(start + step * direction, inputs, signs, shapes)[0]
+            for step in (1e-5, -1e-5)
+        )
+        assert gradient @ direction == pytest.approx((ahead - behind) / 2e-5, rel=1e-4)
+    plainly = 0.5 * ((signs - hashing.transform(vectors)) ** 2).sum()
+    plainly -= 100 / 2 / 200 * (hashing.transform(vectors) ** 2).sum()
+    for weights, bias in hashing.layers_:
+        plainly += 5e-4 * ((weights.T @ weights - np.eye(weights.shape[1])) ** 2).sum()
+        plainly += 5e-4 * ((weights**2).sum() + (bias**2).sum())
+    assert value == pytest.approx(plainly, rel=1e-5)
+    learnt = DeepHashing(8, hidden=(12, 10)).fit(vectors).transform(vectors)
+    rest = [np.square(np.sign(h) - h).sum() for h in (hashing.transform(vectors), learnt)]
+    assert rest[1] < 0.5 * rest[0]

@@ -66,6 +66,21 @@ def test_hinge_by_hand():
     np.testing.assert_allclose(alone, [0.0, 1.5, 0.5, 0.0])
 
 
+def test_parts_of_a_batch_have_their_own_negatives(batch):
+    scores, _, _ = batch
+    codes = np.asarray(relaxed_codes(scores))
+    clusters = np.repeat(np.arange(6), 2) % 4  # two clusters are in two parts
+    positives = np.arange(12) ^ 1
+    found = triplet_hinges(codes, clusters, positives, contrast_size=4)
+    parts = [
+        triplet_hinges(codes[start : start + 4], clusters[start : start + 4], positives[:4])
+        for start in (0, 4, 8)
+    ]
+    np.testing.assert_allclose(found, np.concatenate(parts), atol=1e-6)
+    whole = np.asarray(triplet_hinges(codes, clusters, positives))
+    assert (np.asarray(found) <= whole + 1e-6).all() and (np.asarray(found) < whole).any()
+
+
 def test_a_batch_of_one_cluster_has_no_triplet_and_a_finite_gradient(batch):
     scores = tf.Variable(batch[0])
     with tf.GradientTape() as tape:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import types
 
 import cv2
 import numpy as np
@@ -27,8 +26,7 @@ def photos(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def tiny_recipe(monkeypatch):
     """Stands for a file of training/configs/, whose networks take minutes."""
-    tiny = types.SimpleNamespace(recipe=lambda: TINY)
-    monkeypatch.setattr(pretrain_context, "load_recipe_module", lambda name: tiny)
+    monkeypatch.setattr(pretrain_context, "load_recipe", lambda name, kind: TINY)
 
 
 def parse(photos, run, *flags):

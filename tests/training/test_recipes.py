@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_ctxattr.context.recipe import build_predictor
+from keras_ctxattr.attributes import AttributeRecipe
+from keras_ctxattr.context.recipe import ContextRecipe, build_predictor
 from keras_ctxattr.data.grids import grid_batches
 from keras_ctxattr.data.manifest import scan_images
-from training.configs import load_recipe_module, recipe_names
+from training.configs import load_recipe, recipe_names
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +28,9 @@ def test_there_is_a_recipe_for_each_that_the_readme_names():
     assert names <= set(recipe_names())
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", recipe_names(ContextRecipe))
 def test_recipe_takes_a_step(name, manifest):
-    full = load_recipe_module(name).recipe()
+    full = load_recipe(name, ContextRecipe)
     recipe = dataclasses.replace(  # the same layers with narrow fc6 to fc8, on a few patches
         full,
         backbone_options={**full.backbone_options, "num_features": 8},
@@ -50,4 +51,6 @@ def test_recipe_takes_a_step(name, manifest):
 
 def test_unknown_recipe_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"--recipe.*small_photos"):
-        load_recipe_module("nosuch")
+        load_recipe("nosuch", ContextRecipe)
+    with pytest.raises(ValueError, match=r"--recipe.*attributes_cifar10.*Received: small_photos"):
+        load_recipe("small_photos", AttributeRecipe)

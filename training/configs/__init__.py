@@ -5,20 +5,30 @@ Every module has a function `recipe()`. Add a file here and `--recipe NAME` find
 
 import importlib
 import pkgutil
-from types import ModuleType
+from typing import Any, TypeVar
+
+Recipe = TypeVar("Recipe")
 
 
-def recipe_names() -> list[str]:
-    """Lists the recipes."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+def recipe_names(kind: type | None = None) -> list[str]:
+    """Lists the recipes; with a kind, those that give such a one."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return [name for name in names if kind is None or isinstance(_read(name), kind)]
 
 
-def load_recipe_module(name: str) -> ModuleType:
-    """Gives a recipe's module.
+def load_recipe(name: str, kind: type[Recipe]) -> Recipe:
+    """Gives a recipe.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if there is none of that name and kind.
     """
-    if name not in recipe_names():
-        raise ValueError(f"`--recipe` must be one of {', '.join(recipe_names())}. Received: {name}")
-    return importlib.import_module(f"{__name__}.{name}")
+    found = _read(name) if name in recipe_names() else None
+    if not isinstance(found, kind):
+        raise ValueError(
+            f"`--recipe` must be one of {', '.join(recipe_names(kind))}. Received: {name}"
+        )
+    return found
+
+
+def _read(name: str) -> Any:
+    return importlib.import_module(f"{__name__}.{name}").recipe()

@@ -1,6 +1,7 @@
 """Hashing methods on fixed features, which learnt attributes are compared with."""
 
 from keras_ctxattr.attributes.baselines.base import FeatureHashing
+from keras_ctxattr.attributes.baselines.deep import DeepHashing
 from keras_ctxattr.attributes.baselines.linear import ITQ, LSH, PCAH
 from keras_ctxattr.attributes.baselines.spectral import SpectralHashing
 
@@ -9,7 +10,8 @@ BASELINES: dict[str, type[FeatureHashing]] = {
     "pcah": PCAH,
     "sh": SpectralHashing,
     "itq": ITQ,
+    "dh": DeepHashing,
 }
 """From the name a user types to the class."""
 
-__all__ = ["BASELINES", "ITQ", "LSH", "PCAH", "FeatureHashing", "SpectralHashing"]
+__all__ = ["BASELINES", "ITQ", "LSH", "PCAH", "DeepHashing", "FeatureHashing", "SpectralHashing"]

@@ -1,9 +1,8 @@
 """The network that learns to tell clusters apart, from random transformations of their samples."""
 
 import dataclasses
-import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,11 @@ import tensorflow as tf
 from keras_ctxattr.backbones.networks import BACKBONES
 from keras_ctxattr.backbones.precision import dtype_policy
 from keras_ctxattr.clustering.alternation.recipe import AlternationRecipe
-from keras_ctxattr.clustering.alternation.telling import say
 from keras_ctxattr.data.patches import PatchTable
 from keras_ctxattr.data.shuffling import shuffled_rows
 from keras_ctxattr.layers import PatchProcessing, RandomTransformation
-from keras_ctxattr.runs import Checkpoint, Run
-from keras_ctxattr.runs.callbacks import (
-    Checkpointer,
-    CollapseGuard,
-    MetricsLog,
-    ProgressLine,
-    ProgressSchedule,
-    TimeLimit,
-    fit_segments,
-)
+from keras_ctxattr.runs import Run
+from keras_ctxattr.runs.callbacks import fit_steps
 
 KIND = "cluster_network"
 BACKBONE = "backbone.keras"
@@ -150,76 +140,27 @@ def train_classifier(
         if resumed is None and start is not None:
             known = keras.saving.load_model(start)
             model.get_layer("backbone").set_weights(known.get_weights())
-        step = _fit(
+        epoch_size = -(-len(rows) // recipe.batch_size)
+        num_steps = epoch_size * recipe.copies
+        fit_steps(
             model,
-            functools.partial(
-                cluster_batches,
+            lambda step: cluster_batches(
                 patches.pixels,
                 rows,
                 targets,
                 batch_size=recipe.batch_size,
                 seed=seed,
+                first_step=step,
             ),
             run,
-            recipe,
-            epoch_size=-(-len(rows) // recipe.batch_size),
+            num_steps=num_steps,
+            epoch_size=epoch_size,
+            learning_rate=recipe.learning_rate,
+            checkpoint_minutes=recipe.checkpoint_minutes,
             resumed=resumed,
             callbacks=callbacks,
         )
         with run.writing(BACKBONE) as partial:
             model.get_layer("backbone").save(partial)
-        run.finish({"steps": step, "num_clusters": len(names), "num_patches": len(rows)})
+        run.finish({"steps": num_steps, "num_clusters": len(names), "num_patches": len(rows)})
     return model
-
-
-def _fit(
-    model: keras.Model,
-    batches_from: Callable[..., tf.data.Dataset],
-    run: Run,
-    recipe: AlternationRecipe,
-    *,
-    epoch_size: int,
-    resumed: Checkpoint | None,
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> int:
-    """Trains to the end, an epoch a copy, from the last checkpoint on; gives the number of steps.
-
-    Args:
-        model: compiled; restored where there is a checkpoint.
-        batches_from: gives the batches from `first_step` on.
-        run: opened for training.
-        recipe: copies and learning rate.
-        epoch_size: steps that show every patch once.
-        resumed: the checkpoint.
-        callbacks: called first.
-    """
-    total = epoch_size * recipe.copies
-    step = resumed.step if resumed else 0
-    epoch_step = resumed.state["epoch_step"] if resumed else 0
-    clock = TimeLimit(already_spent_seconds=resumed.state["seconds"] if resumed else 0.0)
-    watching = [
-        *callbacks,
-        ProgressSchedule(
-            lambda progress: recipe.learning_rate * 0.5 * (1 + np.cos(np.pi * progress)),
-            lambda done: done / total,
-            resumed=resumed,
-        ),
-        CollapseGuard(resumed=resumed),
-        MetricsLog(run, clock, resumed=resumed),
-        ProgressLine(clock, num_steps=total, resumed=resumed),
-        Checkpointer(run, clock, every_minutes=recipe.checkpoint_minutes, resumed=resumed),
-        clock,
-    ]
-    if resumed and step < total:
-        say(f"Going on from step {step}.")
-    for num_steps, num_epochs in fit_segments(step, epoch_step, epoch_size, total):
-        model.fit(
-            batches_from(first_step=step),
-            steps_per_epoch=num_steps,
-            epochs=num_epochs,
-            callbacks=watching,
-            shuffle=False,
-            verbose=0,
-        )
-        step += num_steps * num_epochs
-    return step

@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from keras_ctxattr.backbones.precision import resolve_policy
 from keras_ctxattr.clustering.alternation.network import BACKBONE, train_classifier
 from keras_ctxattr.clustering.alternation.patches import Progress, collect_patches
+from keras_ctxattr.clustering.alternation.reading import KIND
 from keras_ctxattr.clustering.alternation.recipe import AlternationRecipe
 from keras_ctxattr.clustering.alternation.telling import say, say_described
 from keras_ctxattr.clustering.discriminative import DiscriminativeClustering
@@ -24,7 +25,6 @@ from keras_ctxattr.features import FeatureTable, extract_features
 from keras_ctxattr.features.descriptors import Descriptor, load_descriptor, make_descriptor
 from keras_ctxattr.runs import Run, RunError
 
-KIND = "clusters"
 MAX_SHARE = 0.5  # of the clustered patches in one cluster, from which on clustering has collapsed
 
 _FIT_ROWS = 20_000  # patches from which first features learn what they have to learn

@@ -5,6 +5,7 @@ update) and takes `resumed`, the checkpoint that training goes on from. Put `Tim
 list: it then times nothing but training.
 """
 
+from keras_ctxattr.runs.callbacks.fitting import fit_steps
 from keras_ctxattr.runs.callbacks.guards import CollapseGuard, TrainingCollapsed
 from keras_ctxattr.runs.callbacks.progress import ProgressLine
 from keras_ctxattr.runs.callbacks.records import Checkpointer, MetricsLog, PatchPictures
@@ -26,4 +27,5 @@ __all__ = [
     "TimeLimit",
     "TrainingCollapsed",
     "fit_segments",
+    "fit_steps",
 ]

@@ -99,6 +99,9 @@ class ProgressLine(StepCallback):
         parts += [f"{name} {self._logs[name]:.3f}" for name in ("loss",) if name in self._logs]
         if "accuracy" in self._logs:
             parts.append(f"accuracy {self._logs['accuracy']:.1%}")
+        for name in ("dead_bits", "duplicate_bits"):
+            if round(self._logs.get(name, 0)):
+                parts.append(f"{self._logs[name]:.0f} {name.replace('_', ' ')}")
         if self._held_out is not None:
             parts.append(f"held out {self._held_out:.1%}")
         left = self._seconds_left()

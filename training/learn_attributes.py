@@ -1,0 +1,102 @@
+"""Learns binary attributes from the clusters of a run.
+
+    python -m training.learn_attributes --clusters runs/clusters --bits 64 --run runs/attributes
+
+Attributes are a projection of the features of the network that the clusters come from; both are
+trained on, by triplets of the clusters. The same command again resumes a run that was interrupted,
+and says so where it is finished. The run folder then holds a module with features, attributes and
+codes. Afterwards: `python -m evaluation.retrieval --module runs/attributes/module ...`.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from training.configs import load_recipe
+from training.flags import parse_flags, run_script
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which clusters to learn from.
+
+    Attributes:
+        clusters: run folder of training.cluster_features.
+        run: run folder; made, or resumed.
+        recipe: a file in training/configs/ whose name begins with attributes.
+        round: round of the clusters; the last one that was kept if not given.
+        bits: number of attributes, a multiple of 8; the recipe's if not given.
+        alpha: overrides the recipe, for ablations: weight of the variance.
+        beta: overrides the recipe, for ablations: weight of the bits' dependence.
+        contrast_size: overrides the recipe: samples among which the hardest negative is looked for;
+            0 for the whole batch, as in the paper.
+        passes: overrides the recipe: how often every clustered patch is seen.
+        learning_rate: overrides the recipe.
+        backbone_rate: overrides the recipe: learning rate of the network over that of the
+            projection; 0 freezes it.
+        seed: seed of every draw, 0 to 2**31 - 1.
+    """
+
+    clusters: Path
+    run: Path
+    recipe: str = "attributes_cifar10"
+    round: int | None = None
+    bits: int | None = None
+    alpha: float | None = None
+    beta: float | None = None
+    contrast_size: int | None = None
+    passes: int | None = None
+    learning_rate: float | None = None
+    backbone_rate: float | None = None
+    seed: int = 0
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Learns the attributes, or goes on, and gives the summary of the run."""
+    from keras_ctxattr.attributes import AttributeRecipe, learn_attributes
+    from keras_ctxattr.clustering import open_round
+
+    given: dict[str, Any] = {
+        "num_attributes": config.bits,
+        "alpha": config.alpha,
+        "beta": config.beta,
+        "passes": config.passes,
+        "learning_rate": config.learning_rate,
+        "backbone_rate": config.backbone_rate,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if config.contrast_size is not None:
+        chosen["contrast_size"] = config.contrast_size or None
+    recipe = dataclasses.replace(load_recipe(config.recipe, AttributeRecipe), **chosen)
+    clusters = open_round(config.clusters, config.round)
+    backbone = clusters.load_backbone()
+    if backbone is None:
+        raise ValueError(
+            "Attributes are learnt with the network of a round, and round 0 has none: give "
+            f"--rounds 1 or more to training.cluster_features. Received: round {clusters.number}"
+        )
+    return learn_attributes(
+        clusters.patches.pixels,
+        clusters.clusters.labels,
+        config.run,
+        recipe,
+        backbone=backbone,
+        vectors=clusters.vectors,
+        source={"clusters": str(config.clusters), "round": clusters.number},
+        seed=config.seed,
+    )
+
+
+def _report(config: Config) -> None:
+    summary = main(config)
+    bits = summary["bits"]
+    print(
+        f"{config.run}: {len(bits['shares'])} attributes of {summary['num_clusters']:,} clusters; "
+        f"{bits['dead']} dead, {bits['duplicate']} duplicate, entropy {bits['entropy']:.2f} bits "
+        f"each, mean correlation {bits['correlation']:.2f}."
+    )
+
+
+if __name__ == "__main__":
+    run_script(_report, parse_flags(Config, sys.argv[1:]))
