@@ -96,12 +96,12 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class _Images:
-    """All images, candidates for queries first."""
+    """All images, and which of them may be queries."""
 
     manifest: Manifest
     labels: np.ndarray
     names: list[str]
-    num_candidates: int
+    is_candidate: np.ndarray
 
     def full_protocol(self, config: Config) -> str:
         """Gives the protocol's name with what differs: queries of the gallery, files of JPEG."""
@@ -120,7 +120,7 @@ def main(config: Config) -> dict[str, Any]:
     images = _read_images(config)
     protocol = images.full_protocol(config)
     draws = [
-        draw_queries(images.labels, config.per_class, config.seed + number, images.num_candidates)
+        draw_queries(images.labels, config.per_class, config.seed + number, images.is_candidate)
         for number in range(config.num_draws)
     ]
     codes: dict[str, np.ndarray] = {}
@@ -168,23 +168,30 @@ def main(config: Config) -> dict[str, Any]:
 def _read_images(config: Config) -> _Images:
     """Gives the images of both sources; a class is the same in both by its name."""
     sources = [source for source in (config.queries, config.gallery) if source]
-    labels, names, counts = [], [], []
-    for source in sources:
-        keys = collect([source]).keys
-        found, classes = read_labels(config.labels, list(keys))
-        labels.append(np.array([*classes, ""], object)[found])  # -1 takes the last
-        names += classes
-        counts.append(len(keys))
     manifest = collect(sources)
-    if len(manifest) != sum(counts):
-        raise ValueError(
-            "`--queries` and `--gallery` must not share an image. Received: "
-            f"{counts} images, {len(manifest)} of them different"
-        )
-    known = sorted(set(names))
+    owners = np.full(len(manifest), -1)
+    names = np.full(len(manifest), "", object)
+    # The manifest of both is in the order of its keys: images are known by where they lie.
+    rows = {place: row for row, place in enumerate(_places(manifest))}
+    for number, source in enumerate(sources):
+        own = collect([source])
+        found, classes = read_labels(config.labels, list(own.keys))
+        there = np.array([rows[place] for place in _places(own)])
+        if (owners[there] >= 0).any():
+            raise ValueError(
+                "`--queries` and `--gallery` must not share an image. Received: "
+                f"{int((owners[there] >= 0).sum())} images in both"
+            )
+        owners[there] = number
+        names[there] = np.array([*classes, ""], object)[found]  # -1 takes the last
+    known = sorted(set(names) - {""})
     numbers = {name: number for number, name in enumerate(known)} | {"": -1}
-    flat = np.array([numbers[name] for name in np.concatenate(labels)], np.int64)
-    return _Images(manifest, flat, known, counts[0])
+    labels = np.array([numbers[name] for name in names], np.int64)
+    return _Images(manifest, labels, known, owners == 0)
+
+
+def _places(manifest: Manifest) -> list[tuple[str, int]]:
+    return list(zip(manifest.paths.tolist(), manifest.offsets.tolist(), strict=True))
 
 
 class _Cutter:

@@ -65,7 +65,7 @@ def test_queries_are_as_many_of_every_class_and_of_the_candidates_alone():
     drawn = draw_queries(labels, 2, seed=0)
     assert labels[drawn].tolist() == [0, 0, 1, 1, 2, 2] and len(set(drawn)) == 6
     assert not np.array_equal(drawn, draw_queries(labels, 2, seed=1))
-    assert draw_queries(labels, 2, seed=1, num_candidates=6).max() < 6
+    assert draw_queries(labels, 2, seed=1, is_candidate=np.arange(12) < 6).max() < 6
     with pytest.raises(ValueError, match="5 images for queries and another to be found"):
         draw_queries(labels, 5, seed=0)
 
@@ -115,10 +115,13 @@ def test_files_are_codes_and_their_keys_in_order(scored, module, images, others,
     out, results = scored
     codes, keys = np.load(out / "codes.npy"), (out / "keys.txt").read_text().splitlines()
     assert codes.shape == (126, 1) and len(keys) == 126
+    # Both folders' images are in the order of their keys; labels once were in that of the sources.
+    is_query = np.array(["queries" in key for key in keys])
+    assert is_query.sum() == 36
     table = cut_patches(scan_images([others]), tmp_path / "patches", size=32)
     loaded = tf.saved_model.load(str(module))
     scores = loaded.attributes(np.asarray(table.pixels[:], np.float32) / 255)
-    np.testing.assert_array_equal(unpack_bits(codes[:36]), np.asarray(scores) > 0)
+    np.testing.assert_array_equal(unpack_bits(codes[is_query]), np.asarray(scores) > 0)
     assert json.loads((out / "results.json").read_text()) == results
     assert cv2.imread(str(out / "neighbours.png")).std() > 10
     assert cv2.imread(str(out / "precision_recall.png")).std() > 10
@@ -171,3 +174,14 @@ def test_an_image_in_both_sources_is_refused(images, tmp_path):
     )
     with pytest.raises(ValueError, match="must not share an image"):
         retrieval.main(config)
+
+
+def test_queries_are_of_their_source_and_classes_go_by_their_names(images, others, tmp_path):
+    config = Config(
+        gallery=str(images), queries=str(others), method="lsh", per_class=3, out=tmp_path
+    )
+    found = retrieval._read_images(config)
+    folders = [key.rsplit("/", 2)[-2] for key in found.manifest.keys]
+    assert [found.names[label] for label in found.labels] == folders
+    from_queries = [str(others) in path for path in found.manifest.paths]
+    np.testing.assert_array_equal(found.is_candidate, from_queries)

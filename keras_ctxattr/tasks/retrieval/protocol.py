@@ -39,7 +39,7 @@ class Retrieval:
 
 
 def draw_queries(
-    labels: np.ndarray, per_class: int, seed: int, num_candidates: int | None = None
+    labels: np.ndarray, per_class: int, seed: int, is_candidate: np.ndarray | None = None
 ) -> np.ndarray:
     """Draws as many queries of every class.
 
@@ -47,7 +47,7 @@ def draw_queries(
         labels: int `[n]`, the class of each image, -1 for none.
         per_class: queries of a class.
         seed: of the draw.
-        num_candidates: only the first so many images may be queries; None for all.
+        is_candidate: bool `[n]`: the images that may be queries; None for all.
 
     Returns:
         int64 `[num_classes * per_class]`: rows, class by class.
@@ -56,11 +56,11 @@ def draw_queries(
         ValueError: if a class has no more images than that: none would be left to be found.
     """
     generator = np.random.default_rng(seed)
-    candidates = np.asarray(labels)[:num_candidates]
+    allowed = np.ones(len(labels), bool) if is_candidate is None else is_candidate
     chosen = []
     for number in range(int(np.max(labels)) + 1):
-        rows = np.flatnonzero(candidates == number)
-        left = int(np.count_nonzero(np.asarray(labels) == number)) - per_class
+        rows = np.flatnonzero(allowed & (labels == number))
+        left = int(np.count_nonzero(labels == number)) - per_class
         if len(rows) < per_class or left < 1:
             raise ValueError(
                 f"Every class must have {per_class} images for queries and another to be found: "
