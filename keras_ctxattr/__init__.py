@@ -25,6 +25,7 @@ _NAMES = {
     "KMeansClustering": "clustering",
     "AttributeHasher": "attributes.hasher",
     "triplet_batches": "attributes.batches",
+    "HammingIndex": "search",
 }
 _MODULES = (
     "attributes",
@@ -37,6 +38,7 @@ _MODULES = (
     "layers",
     "pictures",
     "runs",
+    "search",
 )
 
 __all__ = [*_NAMES, *_MODULES]

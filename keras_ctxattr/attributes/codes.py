@@ -46,7 +46,7 @@ def unpack_bits(codes: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: if they are something else.
     """
-    return np.unpackbits(_check_codes(codes), axis=1).astype(bool)
+    return np.unpackbits(check_codes(codes), axis=1).astype(bool)
 
 
 def encode_scores(scores: Any) -> np.ndarray:
@@ -83,7 +83,7 @@ def hamming(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: if they are not packed codes of one length.
     """
-    one, other = _check_codes(codes), _check_codes(others)
+    one, other = check_codes(codes), check_codes(others)
     if one.shape[1] != other.shape[1]:
         raise ValueError(
             "Codes must have as many bytes as those they are compared with. Received: "
@@ -131,7 +131,12 @@ def bit_statistics(codes: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _check_codes(codes: np.ndarray) -> np.ndarray:
+def check_codes(codes: np.ndarray) -> np.ndarray:
+    """Gives the codes if they are such: uint8 `[n, num_attributes / 8]`.
+
+    Raises:
+        ValueError: if they are something else.
+    """
     given = np.asarray(codes)
     if given.dtype != np.uint8 or given.ndim != 2 or given.shape[1] == 0:
         raise ValueError(
