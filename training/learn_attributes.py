@@ -3,7 +3,8 @@
     python -m training.learn_attributes --clusters runs/clusters --bits 64 --run runs/attributes
 
 Attributes are a projection of the features of the network that the clusters come from; both are
-trained on, by triplets of the clusters. The same command again resumes a run that was interrupted,
+trained on, by triplets of the clusters. (Round 0 has hand-made features and no network: then it is
+the projection alone, and there is no module.) The same command again resumes a run that was interrupted,
 and says so where it is finished. The run folder then holds a module with features, attributes and
 codes. Afterwards: `python -m evaluation.retrieval --module runs/attributes/module ...`.
 """
@@ -71,13 +72,8 @@ def main(config: Config) -> dict[str, Any]:
     recipe = dataclasses.replace(load_recipe(config.recipe, AttributeRecipe), **chosen)
     clusters = open_round(config.clusters, config.round)
     backbone = clusters.load_backbone()
-    if backbone is None:
-        raise ValueError(
-            "Attributes are learnt with the network of a round, and round 0 has none: give "
-            f"--rounds 1 or more to training.cluster_features. Received: round {clusters.number}"
-        )
     return learn_attributes(
-        clusters.patches.pixels,
+        clusters.vectors if backbone is None else clusters.patches.pixels,
         clusters.clusters.labels,
         config.run,
         recipe,
