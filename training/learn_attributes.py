@@ -4,9 +4,9 @@
 
 Attributes are a projection of the features of the network that the clusters come from; both are
 trained on, by triplets of the clusters. (Round 0 has hand-made features and no network: then it is
-the projection alone, and there is no module.) The same command again resumes a run that was interrupted,
-and says so where it is finished. The run folder then holds a module with features, attributes and
-codes. Afterwards: `python -m evaluation.retrieval --module runs/attributes/module ...`.
+the projection alone, and there is no module.) The same command again resumes a run that was
+interrupted, and says so where it is finished. The run folder then holds a module with features,
+attributes and codes. Afterwards: `python -m evaluation.retrieval --module runs/attributes/module`.
 """
 
 import dataclasses

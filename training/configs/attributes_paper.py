@@ -1,7 +1,6 @@
 """Attributes with the loss of Huang, Loy, Tang 2016: all terms, the hardest of a whole batch.
 
-python -m training.learn_attributes --clusters runs/clusters --recipe attributes_paper \\
-    --run runs/attributes_paper
+python -m training.learn_attributes --clusters runs/clusters --recipe attributes_paper --run runs/a
 
 Optimiser, passes and joint learning rates are ours.
 """

@@ -10,9 +10,9 @@ class AttributeRecipe:
     """Loss, batches and optimiser. The defaults are for 32 x 32 images.
 
     The paper has `alpha=1, beta=1, contrast_size=None`. Ours are chosen on CIFAR-10, where hundreds
-    of clusters show ten kinds of things: the hardest negative of a whole batch is then mostly of the
-    same kind, and is pushed away. And the variance, which has no bound, draws all bits to the few
-    directions along which features vary most, whatever these say of clusters.
+    of clusters show ten kinds of things: the hardest negative of a whole batch is then mostly of
+    the same kind, and is pushed away. And the variance, which has no bound, draws all bits to the
+    few directions along which features vary most, whatever these say of clusters.
 
     Attributes:
         num_attributes: K, a multiple of 8.
