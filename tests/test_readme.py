@@ -19,6 +19,7 @@ SMALLER = {
     "steps_per_epoch=100": "steps_per_epoch=1",
     "epochs=10": "epochs=1",
     "num_steps=10": "num_steps=1",
+    "num_attributes=64": "num_attributes=8",
     "ca.grid_batches(training": "ca.grid_batches(training, SMALL",
     "ca.grid_batches(held_out": "ca.grid_batches(held_out, SMALL",
 }

@@ -9,6 +9,7 @@ from keras_ctxattr.attributes.axes import principal_axes
 
 _SVM_ROUNDS = 2
 _SWEEPS = 10
+_MAX_AXES = 512  # principal axes that SVMs see: with thousands of features they take hours
 _CHUNK = 8192  # rows read at a time
 
 
@@ -19,7 +20,8 @@ def initial_projection(
 
     The bits are the signs of the first principal projections. Twice, a linear SVM learns each bit,
     all samples are encoded anew, and bits are flipped where that brings samples of a cluster
-    together. Where there are more bits than features, the others begin as random projections.
+    together. Where there are more bits than features, the others begin as random projections. Of
+    more than 512 features, the SVMs see as many principal axes.
 
     Args:
         vectors: centred features, float `[n, num_features]`; some thousand are enough, and all of
@@ -47,6 +49,10 @@ def initial_projection(
             "There must be samples of at least 2 clusters to tell apart. Received: "
             f"{len(rows)} samples of {len(np.unique(clusters))}"
         )
+    basis = None
+    if chosen.shape[1] > _MAX_AXES:
+        basis = principal_axes(chosen, max(_MAX_AXES, num_bits))
+        chosen = chosen @ basis
     axes = principal_axes(chosen, num_bits)
     more = np.random.default_rng(seed).standard_normal((len(axes), num_bits - axes.shape[1]))
     axes = np.concatenate([axes, more], axis=1)
@@ -56,6 +62,8 @@ def initial_projection(
         weights = _fit_svms(chosen, signs, weights, C, seed)
         signs = np.where(chosen @ weights > 0, 1.0, -1.0)
         signs = flip_bits(signs, clusters)
+    if basis is not None:
+        weights = basis @ weights
     lengths = np.linalg.norm(weights, axis=0)
     return (weights / np.maximum(lengths, 1e-12)).astype(np.float32)
 

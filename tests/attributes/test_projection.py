@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from keras_ctxattr.attributes import projection
 from keras_ctxattr.attributes.projection import flip_bits, initial_projection
 
 
@@ -48,6 +49,17 @@ def test_more_bits_than_features():
     weights = initial_projection(vectors, clusters, 16)
     assert weights.shape == (6, 16) and np.isfinite(weights).all()
     assert np.linalg.matrix_rank(weights) == 6
+
+
+def test_of_very_many_features_the_axes_of_most_variance_are_seen(monkeypatch):
+    vectors, clusters = make_clusters()
+    rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(90, 90)))[0][:20]
+    monkeypatch.setattr(projection, "_MAX_AXES", 40)  # features vary along 20
+    found = initial_projection(vectors @ rotation, clusters, 8)
+    expected = initial_projection(vectors, clusters, 8)
+    bits = [np.sign(given) for given in (vectors @ rotation @ found, vectors @ expected)]
+    agreement = np.abs((bits[0] * bits[1]).mean(axis=0))  # an axis has no sign of its own
+    assert found.shape == (90, 8) and agreement.min() > 0.95
 
 
 def test_one_bit_of_many_is_flipped_and_a_fair_split_stays():
