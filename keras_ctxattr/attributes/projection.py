@@ -51,7 +51,7 @@ def initial_projection(
         )
     basis = None
     if chosen.shape[1] > _MAX_AXES:
-        basis = principal_axes(chosen, max(_MAX_AXES, num_bits))
+        basis = principal_axes(chosen, min(len(chosen), max(_MAX_AXES, num_bits)))
         chosen = chosen @ basis
     axes = principal_axes(chosen, num_bits)
     more = np.random.default_rng(seed).standard_normal((len(axes), num_bits - axes.shape[1]))

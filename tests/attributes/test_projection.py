@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_ctxattr.attributes import projection
+from keras_ctxattr.attributes.axes import principal_axes
 from keras_ctxattr.attributes.projection import flip_bits, initial_projection
 
 
@@ -60,6 +61,19 @@ def test_of_very_many_features_the_axes_of_most_variance_are_seen(monkeypatch):
     bits = [np.sign(given) for given in (vectors @ rotation @ found, vectors @ expected)]
     agreement = np.abs((bits[0] * bits[1]).mean(axis=0))  # an axis has no sign of its own
     assert found.shape == (90, 8) and agreement.min() > 0.95
+
+
+@pytest.mark.parametrize("num_samples", [12, 30, 200])
+def test_principal_axes_hold_the_most_variance_whichever_way_they_are_found(num_samples):
+    generator = np.random.default_rng(0)
+    vectors = generator.normal(size=(num_samples, 30)) * np.linspace(3, 0.1, 30)
+    vectors -= vectors.mean(axis=0)
+    axes = principal_axes(vectors, 5)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(5), atol=1e-9)
+    found = np.square(vectors @ axes).sum(axis=0)
+    expected = np.sort(np.linalg.svd(vectors)[1] ** 2)[::-1][:5]
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+    assert (axes[np.abs(axes).argmax(axis=0), np.arange(5)] > 0).all()
 
 
 def test_one_bit_of_many_is_flipped_and_a_fair_split_stays():
