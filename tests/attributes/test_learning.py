@@ -21,7 +21,7 @@ from keras_ctxattr.attributes.learning.training import encode_samples
 from keras_ctxattr.backbones import small
 from keras_ctxattr.data.manifest import scan_images
 from keras_ctxattr.data.patches import cut_patches
-from keras_ctxattr.export import read_module
+from keras_ctxattr.export import export_module, read_module
 from keras_ctxattr.runs import Run, RunError
 from keras_ctxattr.runs.callbacks import TrainingCollapsed
 from tests.clustering.concepts import NUM_CONCEPTS, write_concepts
@@ -119,6 +119,22 @@ def test_files_of_other_sizes_are_cut_as_patches_are(finished, tmp_path):
     found = unpack_bits(module.encode_bytes(encoded).numpy())
     clear = np.abs(scores) > 1e-3
     np.testing.assert_array_equal(found[clear], scores[clear] > 0)
+
+
+def test_of_whole_images_codes_are_those_of_the_mean_over_places(finished, tmp_path):
+    hasher = load_hasher(finished[0])
+    module = tf.saved_model.load(str(export_module(hasher, tmp_path / "module", unit="image")))
+    generator = np.random.default_rng(0)
+    pictures = [
+        generator.integers(0, 255, (*sides, 3), np.uint8) for sides in ((90, 120), (60, 40))
+    ]
+    encoded = tf.constant([cv2.imencode(".png", picture)[1].tobytes() for picture in pictures])
+    weights, offsets = hasher.folded_projection()
+    scores = module.serve_bytes(encoded).numpy() @ weights + offsets
+    assert np.abs(scores).min() > 1e-4
+    np.testing.assert_array_equal(unpack_bits(module.encode_bytes(encoded).numpy()), scores > 0)
+    with pytest.raises(ValueError, match="`unit`"):
+        export_module(hasher, tmp_path / "other", unit="photo")
 
 
 def test_module_says_what_its_codes_are(finished):

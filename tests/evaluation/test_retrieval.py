@@ -10,10 +10,17 @@ import tensorflow as tf
 
 from evaluation import retrieval
 from evaluation.retrieval import Config
-from keras_ctxattr.attributes import AttributeRecipe, hamming, learn_attributes, unpack_bits
+from keras_ctxattr.attributes import (
+    AttributeRecipe,
+    hamming,
+    learn_attributes,
+    load_hasher,
+    unpack_bits,
+)
 from keras_ctxattr.backbones import small
 from keras_ctxattr.data.manifest import scan_images
 from keras_ctxattr.data.patches import cut_patches
+from keras_ctxattr.export import export_module
 from keras_ctxattr.tasks.retrieval.metrics import average_precision, count_ties, precision_at
 from keras_ctxattr.tasks.retrieval.protocol import draw_queries, score_codes
 from tests.clustering.concepts import write_concepts
@@ -159,13 +166,24 @@ def test_impossible_commands_are_refused_before_any_work(change, words, tmp_path
 
 
 def test_module_of_features_alone_is_refused(images, tmp_path):
-    from keras_ctxattr.export import export_module
-
     folder = export_module(small(width=8, num_features=16), tmp_path / "module")
     config = Config(gallery=str(images), module=[folder], per_class=3, out=tmp_path / "out")
     with pytest.raises(ValueError, match="must have attributes"):
         retrieval.main(config)
     assert not (tmp_path / "out").exists()
+
+
+def test_modules_of_whole_images_encode_files(others, module, tmp_path):
+    hasher = load_hasher(module.parent)
+    folder = export_module(hasher, tmp_path / "module", unit="image")
+    config = Config(
+        gallery=str(others), module=[folder], per_class=2, num_draws=1, out=tmp_path / "out"
+    )
+    retrieval.main(config)
+    path = sorted(others.rglob("*.png"))[0]
+    loaded = tf.saved_model.load(str(folder))
+    expected = loaded.encode_bytes(tf.constant([path.read_bytes()]))
+    np.testing.assert_array_equal(np.load(tmp_path / "out/codes.npy")[:1], expected)
 
 
 def test_an_image_in_both_sources_is_refused(images, tmp_path):
