@@ -1,5 +1,6 @@
 """Pictures to look at: contact sheets, plots, galleries. Arrays in, uint8 RGB or a page out."""
 
+from keras_ctxattr.pictures.attributes import attribute_map, attribute_sheet
 from keras_ctxattr.pictures.galleries import ClusterCard, cluster_sheet, write_gallery
 from keras_ctxattr.pictures.plots import confusion_picture, learning_curves, line_plot
 from keras_ctxattr.pictures.sheets import (
@@ -12,6 +13,8 @@ from keras_ctxattr.pictures.sheets import (
 
 __all__ = [
     "ClusterCard",
+    "attribute_map",
+    "attribute_sheet",
     "cluster_sheet",
     "confusion_picture",
     "contact_sheet",

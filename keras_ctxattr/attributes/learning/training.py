@@ -179,11 +179,20 @@ def build_hasher(
     return hasher
 
 
+def score_samples(hasher: AttributeHasher, samples: Any) -> np.ndarray:
+    """Gives the scores of samples, float32 `[n, num_attributes]`, some at a time.
+
+    Args:
+        hasher: the model.
+        samples: what it takes: an array, or a table that is sliced like one.
+    """
+    chunks = (samples[start : start + _CHUNK] for start in range(0, len(samples), _CHUNK))
+    return np.concatenate([hasher(np.asarray(one), training=False).numpy() for one in chunks])
+
+
 def encode_samples(hasher: AttributeHasher, samples: Any) -> np.ndarray:
     """Gives the packed codes of samples, uint8 `[n, num_attributes / 8]`, some at a time."""
-    chunks = (samples[start : start + _CHUNK] for start in range(0, len(samples), _CHUNK))
-    scores = [hasher(np.asarray(chunk), training=False).numpy() for chunk in chunks]
-    return encode_scores(np.concatenate(scores))
+    return encode_scores(score_samples(hasher, samples))
 
 
 def _describe(hasher: AttributeHasher, samples: Any) -> np.ndarray:
