@@ -65,9 +65,10 @@ def attribute_map(
     tile_size: int = 32,
     title: str = "",
 ) -> np.ndarray:
-    """Shows images where they lie in the plane, and the borders of attributes as lines.
+    """Shows images about where they lie in the plane, and the borders of attributes as lines.
 
-    Images that would cover an earlier one are left out, so the first are the most important.
+    Images are moved to the nearest cell of a lattice; where it is taken by an earlier one they are
+    left out, so the first are the most important.
 
     Args:
         images: uint8 `[height, width, 3]`.
@@ -97,20 +98,23 @@ def attribute_map(
         raise ValueError(
             f"At most {len(_BORDER_COLOURS)} borders can be told apart. Received: {len(borders)}"
         )
-    low = places.min(axis=0)
-    scale = (size - 2 * _MARGIN - tile_size) / max(float((places.max(axis=0) - low).max()), 1e-12)
+    low, span = places.min(axis=0), np.ptp(places, axis=0)
+    scale = (size - 2 * _MARGIN - tile_size) / max(float(span.max()), 1e-12)
     origin = _MARGIN + tile_size / 2 - low * scale  # pixels of the point (0, 0)
-    picture = np.full((size, size, 3), 255, np.uint8)
-    taken: list[np.ndarray] = []
-    for image, centre in zip(images, places * scale + origin, strict=True):
-        corner = np.round(centre - tile_size / 2).astype(int)
-        if any(np.abs(corner - other).max() < tile_size for other in taken):
+    height = round(float(span[1]) * scale) + 2 * _MARGIN + tile_size
+    picture = np.full((height, size, 3), 255, np.uint8)
+    taken: set[tuple[int, int]] = set()
+    for image, corner in zip(images, places * scale + origin - tile_size / 2, strict=True):
+        column, row = np.round((corner - _MARGIN) / tile_size).astype(int)
+        left, top = _MARGIN + column * tile_size, _MARGIN + row * tile_size
+        is_inside = top + tile_size <= height and left + tile_size <= size
+        if (column, row) in taken or not is_inside:
             continue
-        taken.append(corner)
-        left, top = corner
-        picture[top : top + tile_size, left : left + tile_size] = letterbox(image, tile_size)
-    for colour, (name, border) in zip(_BORDER_COLOURS, borders.items(), strict=False):
-        _draw_border(picture, border, scale, origin, name, colour)
+        taken.add((column, row))
+        tile = letterbox(image, tile_size - 2)
+        picture[top : top + tile_size - 2, left : left + tile_size - 2] = tile
+    for number, (name, border) in enumerate(borders.items()):
+        _draw_border(picture, border, scale, origin, name, number)
     return np.concatenate([text_box(title, size), picture]) if title else picture
 
 
@@ -120,23 +124,21 @@ def _draw_border(
     scale: float,
     origin: np.ndarray,
     name: str,
-    colour: tuple[int, int, int],
+    number: int,
 ) -> None:
     """Draws a line, and its name on the side where the attribute is set."""
     a, b, c = border
-    normal = np.array([a, b]) / max(float(np.hypot(a, b)), 1e-12)
-    # The same line in pixels: normal . p = offset.
-    offset = normal @ origin - scale * c / max(float(np.hypot(a, b)), 1e-12)
-    size = picture.shape[0]
-    middle = np.full(2, size / 2)
-    foot = middle + normal * (offset - normal @ middle)
+    length = max(float(np.hypot(a, b)), 1e-12)
+    normal = np.array([a, b]) / length
+    offset = normal @ origin - scale * c / length  # the same line in pixels: normal . p = offset
+    colour, sides = _BORDER_COLOURS[number], np.array(picture.shape[1::-1])
+    foot = sides / 2 + normal * (offset - normal @ (sides / 2))
     along = np.array([-normal[1], normal[0]])
-    ends = [tuple(int(v) for v in np.round(foot + sign * 2 * size * along)) for sign in (-1, 1)]
-    cv2.line(picture, ends[0], ends[1], colour, 2, cv2.LINE_AA)
-    width, height = text_size(name)
-    side = foot + normal * 26 - np.array([width, height]) / 2
-    left, top = (
-        int(np.clip(v, 2, size - room - 2)) for v, room in zip(side, (width, height), strict=True)
-    )
-    picture[top : top + height, left : left + width] = WHITE
+    first, last = ([round(float(v)) for v in foot + sign * sides.sum() * along] for sign in (-1, 1))
+    cv2.line(picture, first, last, colour, 2, cv2.LINE_AA)
+    # Names of lines that cross in the middle are written apart from each other.
+    box = np.array(text_size(name))
+    place = foot + (0.36 - 0.12 * number) * sides.min() * along + normal * (8 + box / 2)
+    left, top = np.clip(place - box / 2, 2, sides - box - 2).astype(int)
+    picture[top : top + box[1], left : left + box[0]] = WHITE
     put_text(picture, name, left, top, ink=colour)
