@@ -123,7 +123,7 @@ def test_images_without_a_label_do_not_count(run_folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"round": 7}, "`--round` must be 0 to 1"),
+        ({"round": 7}, "`round` must be 0 to 1"),
         ({"labels": "nowhere.csv"}, "CSV file"),
     ],
 )
