@@ -127,7 +127,8 @@ def main(config: Config) -> dict[str, Any]:
     rows: dict[str, Retrieval] = {}
     with tempfile.TemporaryDirectory() as folder:
         cutter = _Cutter(images.manifest, Path(folder))
-        for name, found in _encode_all(config, cutter):
+        num_rows = len(config.module) + len(config.methods) * len(config.bits or [64])
+        for name, found in track(_encode_all(config, cutter), num_rows, "kinds of codes"):
             codes[name] = found
             rows[name] = score_codes(found, images.labels, draws)
         pixels = _pixels_of_neighbours(cutter.cut(config.size), draws[0], codes, images)
@@ -240,9 +241,7 @@ def _encode_by_module(folder: Path, cutter: _Cutter) -> np.ndarray:
         read, rows = encoded_reader(cutter.manifest), tf.range(len(cutter.manifest))
         count, encode = len(cutter.manifest), lambda row: module.encode_bytes(read(rows[row])[None])
     starts = range(0, count, _BATCH if described["unit"] == "patch" else 1)
-    return np.concatenate(
-        [np.asarray(encode(start)) for start in track(starts, len(starts), "batches")]
-    )
+    return np.concatenate([np.asarray(encode(start)) for start in starts])
 
 
 def _by_patches(module: Any, pixels: Any) -> Callable[[int], Any]:
