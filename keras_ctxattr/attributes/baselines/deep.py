@@ -19,8 +19,8 @@ class DeepHashing(FeatureHashing):
     What is minimised is 1/2 |B - H|^2 - `variance` tr(H H^T) / 2n + `independence` / 2 sum over the
     layers of |W W^T - I|^2 + `decay` / 2 sum of |W|^2 + |c|^2, by L-BFGS over all samples, B being
     set to the signs of H between the rounds. Features are centred, and divided by one number to a
-    mean variance of 1. The first layer begins as principal axes, the others as random rotations;
-    optimiser, rounds and scaling are ours.
+    variance of 1 along the axis of most variance. The first layer begins as principal axes, the
+    others as random rotations; optimiser, rounds and scaling are ours.
 
     Args:
         num_bits: a multiple of 8.
@@ -58,7 +58,9 @@ class DeepHashing(FeatureHashing):
         self.num_iterations = num_iterations
 
     def _learn(self, vectors: np.ndarray) -> None:
-        self.scale_ = max(float(np.sqrt(np.square(vectors).mean())), 1e-12)
+        # Of the axis of most variance: larger features would begin in the flat part of tanh.
+        lengths = vectors @ principal_axes(vectors, 1)
+        self.scale_ = max(float(np.sqrt(np.square(lengths).mean())), 1e-12)
         inputs = vectors / self.scale_
         layers = self._begin(inputs)
         for _ in range(self.num_rounds):
