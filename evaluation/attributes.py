@@ -64,6 +64,11 @@ def main(config: Config) -> dict[str, Any]:
     hasher = load_hasher(config.run)
     out = check_folder(config.out)
     source = Run.read(config.run).config["source"]
+    if not {"clusters", "round"} <= set(source):
+        raise ValueError(
+            "The run must know the clusters that it was learnt from, as those of "
+            f"`training.learn_attributes` do. Received: {config.run}, learnt from {source or '?'}"
+        )
     clusters = open_round(source["clusters"], source["round"])
     pixels = clusters.patches.pixels
     scores = score_samples(hasher, clusters.vectors if hasher.backbone is None else pixels)

@@ -82,6 +82,11 @@ class Config:
         check_seed(self)
         if not self.module and not self.method:
             raise ValueError("Give `--module` or `--method`, or both. Received: neither")
+        if any(bits < 8 or bits % 8 for bits in self.bits):
+            raise ValueError(
+                "`--bits` must be multiples of 8, so that codes are whole bytes. Received: "
+                f"{', '.join(map(str, self.bits))}"
+            )
         unknown = sorted(set(self.methods) - set(BASELINES))
         if unknown:
             raise ValueError(

@@ -6,7 +6,8 @@ import pytest
 
 from evaluation import attributes
 from evaluation.attributes import Config
-from keras_ctxattr.attributes import bit_statistics
+from keras_ctxattr.attributes import AttributeRecipe, bit_statistics
+from keras_ctxattr.attributes import learn_attributes as learn_attributes_of
 from keras_ctxattr.clustering import alternate_clusters
 from tests.clustering.concepts import TINY, write_concepts
 from training import learn_attributes
@@ -38,3 +39,12 @@ def test_figures_are_those_of_the_codes_and_pictures_show_both_sides(run_folder,
 def test_numbers_that_cannot_be_are_refused(run_folder, tmp_path):
     with pytest.raises(ValueError, match="--map-images"):
         Config(run=run_folder, out=tmp_path, map_images=3)
+
+
+def test_a_run_of_other_samples_is_refused_in_a_line(tmp_path):
+    vectors = np.random.default_rng(0).standard_normal((40, 9)).astype(np.float32)
+    recipe = AttributeRecipe(num_attributes=8, passes=1, batch_size=8)
+    learn_attributes_of(vectors, np.arange(40) % 4, tmp_path / "run", recipe)
+    with pytest.raises(ValueError, match="must know the clusters"):
+        attributes.main(Config(run=tmp_path / "run", out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

@@ -158,6 +158,7 @@ def test_queries_of_the_gallery_and_jpeg_stand_in_the_protocols_name(images, tmp
         ({}, "`--module` or `--method`"),
         ({"method": "itq,nosuch"}, "Received: nosuch"),
         ({"method": "lsh", "num_draws": 0}, "--num-draws"),
+        ({"method": "lsh", "bits": [16, 12]}, "`--bits`.*Received: 16, 12"),
     ],
 )
 def test_impossible_commands_are_refused_before_any_work(change, words, tmp_path):

@@ -16,7 +16,7 @@ from keras_ctxattr.attributes.hasher import AttributeHasher
 from keras_ctxattr.attributes.learning.callbacks import BitGuard, SlopeSchedule
 from keras_ctxattr.attributes.learning.recipe import AttributeRecipe
 from keras_ctxattr.export import export_module
-from keras_ctxattr.runs import Run, RunError
+from keras_ctxattr.runs import Checkpoint, Run, RunError
 from keras_ctxattr.runs.callbacks import fit_steps
 
 KIND = "attributes"
@@ -76,7 +76,7 @@ def learn_attributes(
             "There must be a label for every sample. Received: "
             f"{len(samples)} samples and labels of shape {list(labels.shape)}"
         )
-    num_usable, num_clusters = count_usable(labels, recipe.samples_per_cluster)
+    _, num_clusters = count_usable(labels, recipe.samples_per_cluster)
     config = {
         "recipe": dataclasses.asdict(recipe),
         "seed": seed,
@@ -91,31 +91,7 @@ def learn_attributes(
         if resumed is None:
             known = _describe(hasher, samples) if vectors is None else vectors
             hasher.initialize(known, labels, seed=seed)
-        epoch_size = max(1, round(num_usable / recipe.batch_size))
-        num_steps = epoch_size * recipe.passes
-        watching = [*callbacks, BitGuard(recipe.num_attributes)]
-        if recipe.final_slope is not None:
-            watching.append(
-                SlopeSchedule(recipe.slope, recipe.final_slope, num_steps, resumed=resumed)
-            )
-        fit_steps(
-            hasher,
-            lambda step: triplet_batches(
-                samples,
-                labels,
-                batch_size=recipe.batch_size,
-                samples_per_cluster=recipe.samples_per_cluster,
-                seed=seed,
-                first_step=step,
-            ),
-            run,
-            num_steps=num_steps,
-            epoch_size=epoch_size,
-            learning_rate=recipe.learning_rate,
-            checkpoint_minutes=recipe.checkpoint_minutes,
-            resumed=resumed,
-            callbacks=watching,
-        )
+        num_steps = _train(run, hasher, samples, labels, recipe, resumed, seed, callbacks)
         codes = encode_samples(hasher, samples)
         _write(run, hasher, codes)
         summary = {
@@ -126,6 +102,44 @@ def learn_attributes(
         }
         run.finish(summary)
     return summary
+
+
+def _train(
+    run: Run,
+    hasher: AttributeHasher,
+    samples: Any,
+    labels: np.ndarray,
+    recipe: AttributeRecipe,
+    resumed: Checkpoint | None,
+    seed: int,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> int:
+    """Trains to the end, from the last checkpoint on, and gives the steps of the whole run."""
+    num_usable, _ = count_usable(labels, recipe.samples_per_cluster)
+    epoch_size = max(1, round(num_usable / recipe.batch_size))
+    num_steps = epoch_size * recipe.passes
+    watching = [*callbacks, BitGuard(recipe.num_attributes)]
+    if recipe.final_slope is not None:
+        watching.append(SlopeSchedule(recipe.slope, recipe.final_slope, num_steps, resumed=resumed))
+    fit_steps(
+        hasher,
+        lambda step: triplet_batches(
+            samples,
+            labels,
+            batch_size=recipe.batch_size,
+            samples_per_cluster=recipe.samples_per_cluster,
+            seed=seed,
+            first_step=step,
+        ),
+        run,
+        num_steps=num_steps,
+        epoch_size=epoch_size,
+        learning_rate=recipe.learning_rate,
+        checkpoint_minutes=recipe.checkpoint_minutes,
+        resumed=resumed,
+        callbacks=watching,
+    )
+    return num_steps
 
 
 def load_hasher(folder: str | Path) -> AttributeHasher:
