@@ -33,6 +33,8 @@ class Config:
         num_patches: patches of all images for --unit contour.
         backbone: network: small (for patches of 16 to 64 pixels) or compact (from 64 on); by the
             size of the patches if not given.
+        method: discriminative, or kmeans, the ablation.
+        num_clusters: clusters of --method kmeans.
         copies: random transformations of each patch that a network is trained on.
         samples_per_cluster: samples of a half for each seed of a cluster (the paper has 4).
         growths: how often clusters grow once they are merged (the paper has 0).
@@ -49,6 +51,8 @@ class Config:
     patches_per_image: int | None = None
     num_patches: int = 100_000
     backbone: str | None = None
+    method: str = "discriminative"
+    num_clusters: int = 500
     copies: int = 20
     samples_per_cluster: int = 16
     growths: int = 4
@@ -60,6 +64,15 @@ def main(config: Config) -> dict[str, Any]:
     """Runs the rounds, or goes on with them, and gives the summary of the run."""
     from keras_ctxattr.clustering import AlternationRecipe, alternate_clusters
 
+    options: dict[str, float] = (
+        {"num_clusters": config.num_clusters}
+        if config.method == "kmeans"
+        else {
+            "C": config.svm_c,
+            "num_growths": config.growths,
+            "samples_per_cluster": config.samples_per_cluster,
+        }
+    )
     recipe = AlternationRecipe(
         features=config.features,
         size=config.size,
@@ -68,12 +81,8 @@ def main(config: Config) -> dict[str, Any]:
         num_patches=config.num_patches,
         backbone=config.backbone or ("small" if config.size < 64 else "compact"),
         copies=config.copies,
-        clustering={
-            **AlternationRecipe().clustering,
-            "C": config.svm_c,
-            "num_growths": config.growths,
-            "samples_per_cluster": config.samples_per_cluster,
-        },
+        method=config.method,
+        clustering=options,
     )
     with scan_progress() as progress:
         return alternate_clusters(

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from training.configs import load_recipe
 from training.flags import parse_flags, run_script
 
@@ -32,6 +34,8 @@ class Config:
         beta: overrides the recipe, for ablations: weight of the bits' dependence.
         contrast_size: overrides the recipe: samples among which the hardest negative is looked for;
             0 for the whole batch, as in the paper.
+        neighbours: takes triplets' positives from this many nearest patches by the first features,
+            in place of clusters, for the ablation UTH.
         passes: overrides the recipe: how often every clustered patch is seen.
         learning_rate: overrides the recipe.
         backbone_rate: overrides the recipe: learning rate of the network over that of the
@@ -47,10 +51,16 @@ class Config:
     alpha: float | None = None
     beta: float | None = None
     contrast_size: int | None = None
+    neighbours: int | None = None
     passes: int | None = None
     learning_rate: float | None = None
     backbone_rate: float | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks what no recipe checks."""
+        if self.neighbours is not None and self.neighbours < 1:
+            raise ValueError(f"`--neighbours` must be at least 1. Received: {self.neighbours}")
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -72,23 +82,45 @@ def main(config: Config) -> dict[str, Any]:
     recipe = dataclasses.replace(load_recipe(config.recipe, AttributeRecipe), **chosen)
     clusters = open_round(config.clusters, config.round)
     backbone = clusters.load_backbone()
+    source = {"clusters": str(config.clusters), "round": clusters.number}
+    neighbours = None
+    if config.neighbours:
+        source["neighbours"] = config.neighbours
+        neighbours = _find_neighbours(open_round(config.clusters, 0).vectors, config.neighbours)
     return learn_attributes(
         clusters.vectors if backbone is None else clusters.patches.pixels,
-        clusters.clusters.labels,
+        clusters.clusters.labels if neighbours is None else None,
         config.run,
         recipe,
+        neighbours=neighbours,
         backbone=backbone,
         vectors=clusters.vectors,
-        source={"clusters": str(config.clusters), "round": clusters.number},
+        source=source,
         seed=config.seed,
     )
+
+
+def _find_neighbours(vectors: Any, count: int) -> np.ndarray:
+    """Gives the rows of the nearest vectors of each, but itself, int64 `[n, count]`."""
+    from sklearn.neighbors import NearestNeighbors
+
+    known = np.asarray(vectors[:])
+    if count >= len(known):
+        raise ValueError(
+            f"`--neighbours` must be less than the number of patches. Received: {count} of "
+            f"{len(known)}"
+        )
+    # Without a table, each vector is not its own neighbour.
+    search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(known)
+    return search.kneighbors(return_distance=False)
 
 
 def _report(config: Config) -> None:
     summary = main(config)
     bits = summary["bits"]
+    known = f"{summary['num_clusters']:,} clusters" if summary["num_clusters"] else "neighbours"
     print(
-        f"{config.run}: {len(bits['shares'])} attributes of {summary['num_clusters']:,} clusters; "
+        f"{config.run}: {len(bits['shares'])} attributes of {known}; "
         f"{bits['dead']} dead, {bits['duplicate']} duplicate, entropy {bits['entropy']:.2f} bits "
         f"each, mean correlation {bits['correlation']:.2f}."
     )

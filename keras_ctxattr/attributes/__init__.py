@@ -20,6 +20,7 @@ _NAMES = {
     "initial_projection": "projection",
     "learn_attributes": "learning",
     "load_hasher": "learning",
+    "neighbour_batches": "batches",
     "pack_bits": "codes",
     "score_samples": "learning",
     "triplet_batches": "batches",

@@ -1,5 +1,6 @@
-"""Batches of triplets: as many clusters as fit, two or more samples of each."""
+"""Batches of triplets: as many clusters as fit, two or more samples of each; or near neighbours."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,27 +51,97 @@ def triplet_batches(
     rows, starts, sizes, names = _rows_by_cluster(labels, samples_per_cluster)
     groups = batch_size // samples_per_cluster
     places = np.arange(batch_size).reshape(groups, samples_per_cluster)
-    positives = np.roll(places, -1, axis=1).ravel().astype(np.int32)
+    positives = np.roll(places, -1, axis=1).ravel()
+
+    def choose(step: int, turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        keys = np.random.default_rng([seed, step]).random((groups, samples_per_cluster))
+        members = _draw_different(keys, sizes[turns]) + starts[turns][:, None]
+        return rows[members.ravel()], np.repeat(names[turns], samples_per_cluster)
+
+    return _batches(samples, choose, positives, len(sizes), groups, seed, first_step)
+
+
+def neighbour_batches(
+    samples: Any,
+    neighbours: np.ndarray,
+    *,
+    batch_size: int = 128,
+    seed: int = 0,
+    first_step: int = 0,
+) -> tf.data.Dataset:
+    """Gives batches like those of `triplet_batches`, with near neighbours in place of clusters.
+
+    Samples take turns, in an order of each pass's own, each with one of its neighbours; the two are
+    a cluster of their own.
+
+    Args:
+        samples: as for `triplet_batches`.
+        neighbours: int `[n, k]`: rows of the samples that are like each.
+        batch_size: samples in a batch, even.
+        seed: seed of all draws.
+        first_step: where to begin.
+
+    Raises:
+        ValueError: if a number is impossible.
+
+    Reference:
+        Huang, Loy, Tang 2016, table 5, the ablation "UTH".
+    """
+    if batch_size < 4 or batch_size % 2:
+        raise ValueError(f"`batch_size` must be even, and at least 4. Received: {batch_size}")
+    if neighbours.ndim != 2 or len(neighbours) != len(samples) or not neighbours.shape[1]:
+        raise ValueError(
+            "`neighbours` must be rows [n, k] of the n samples. Received: shape "
+            f"{list(neighbours.shape)} for {len(samples)} samples"
+        )
+    pairs = batch_size // 2
+    positives = np.arange(batch_size) ^ 1
+
+    def choose(step: int, turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        places = np.random.default_rng([seed, step]).integers(0, neighbours.shape[1], pairs)
+        rows = np.stack([turns, neighbours[turns, places]], axis=1)
+        return rows.ravel(), np.arange(batch_size, dtype=np.int32) // 2
+
+    return _batches(samples, choose, positives, len(samples), pairs, seed, first_step)
+
+
+def _batches(
+    samples: Any,
+    choose: Callable[[int, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    positives: np.ndarray,
+    num_turns: int,
+    groups: int,
+    seed: int,
+    first_step: int,
+) -> tf.data.Dataset:
+    """Gives batches without end, of `groups` turns each.
+
+    Args:
+        samples: what is taken from.
+        choose: from (step, turns int64 `[groups]`) to the rows of a batch and their clusters.
+        positives: place of each sample's positive.
+        num_turns: clusters or samples that take turns.
+        groups: turns in a batch.
+        seed: of the order of turns.
+        first_step: where to begin.
+    """
+    kind = tf.as_dtype(np.asarray(samples[:1]).dtype)
+    count = len(positives)
+    places = tf.constant(positives, tf.int32)
 
     def draw(step: tf.Tensor) -> tf.Tensor:
         turns = step * groups + tf.range(groups, dtype=tf.int64)
-        return step, shuffled_rows(turns, len(sizes), seed)
+        return step, shuffled_rows(turns, num_turns, seed)
 
-    def gather(step: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        generator = np.random.default_rng([seed, int(step)])
-        keys = generator.random((groups, samples_per_cluster))
-        members = _draw_different(keys, sizes[chosen]) + starts[chosen][:, None]
-        taken = rows[members.ravel()]
-        return np.asarray(samples[taken]), np.repeat(names[chosen], samples_per_cluster)
+    def gather(step: np.ndarray, turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows, ids = choose(int(step), turns)
+        return np.asarray(samples[rows]), ids
 
-    kind = tf.as_dtype(np.asarray(samples[:1]).dtype)
-    shape = (batch_size, *samples.shape[1:])
-
-    def load(step: tf.Tensor, chosen: tf.Tensor) -> tuple[Any, Any]:
+    def load(step: tf.Tensor, turns: tf.Tensor) -> tuple[Any, Any]:
         # The table may be larger than memory: it is read in numpy, and only here.
-        taken, ids = tf.numpy_function(gather, [step, chosen], (kind, tf.int32), stateful=False)
-        ids = tf.ensure_shape(ids, [batch_size])
-        return tf.ensure_shape(taken, shape), (ids, tf.constant(positives))
+        taken, ids = tf.numpy_function(gather, [step, turns], (kind, tf.int32), stateful=False)
+        taken = tf.ensure_shape(taken, (count, *samples.shape[1:]))
+        return taken, (tf.ensure_shape(ids, [count]), places)
 
     steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
     return steps.map(draw).map(load, num_parallel_calls=2, deterministic=True).prefetch(4)

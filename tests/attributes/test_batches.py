@@ -5,7 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from keras_ctxattr.attributes.batches import _draw_different, triplet_batches
+from keras_ctxattr.attributes.batches import (
+    _draw_different,
+    neighbour_batches,
+    triplet_batches,
+)
 
 LABELS = np.array([0] * 50 + [3] * 2 + [7] * 10 + [-1] * 20 + [9] + [4] * 5)
 SAMPLES = np.arange(len(LABELS), dtype=np.float32)[:, None]
@@ -71,3 +75,31 @@ def test_different_numbers_are_drawn_uniformly():
 def test_impossible_batches_are_one_line(options, words):
     with pytest.raises(ValueError, match=words):
         take(1, **options)
+
+
+def test_every_sample_takes_its_turn_with_one_of_its_neighbours():
+    neighbours = np.stack([np.arange(90) + 90, np.arange(90) + 180], axis=1)
+    neighbours = np.concatenate([neighbours, neighbours, neighbours])
+    samples = np.arange(270, dtype=np.float32)[:, None]
+    batches = neighbour_batches(samples, neighbours, batch_size=18, seed=3)
+    seen = []
+    for taken, (ids, positives) in itertools.islice(batches, 60):  # two passes of 270 pairs
+        rows = taken.numpy()[:, 0].astype(int)
+        np.testing.assert_array_equal(ids, np.repeat(np.arange(9), 2))
+        np.testing.assert_array_equal(ids.numpy()[positives], ids)
+        assert (positives.numpy() != np.arange(18)).all()
+        assert all(rows[i + 1] in neighbours[rows[i]] for i in range(0, 18, 2))
+        seen.append(rows)
+    turns = np.concatenate(seen)[::2]
+    assert sorted(turns[:270]) == sorted(turns[270:]) == list(range(270))
+    drawn = set(np.concatenate(seen)[1::2])  # each is drawn six times with probability 1/2
+    assert drawn < set(range(90, 270)) and len(drawn) > 160
+    later = next(iter(neighbour_batches(samples, neighbours, batch_size=18, seed=3, first_step=4)))
+    np.testing.assert_array_equal(later[0][:, 0], seen[4])
+
+
+def test_neighbours_must_be_of_the_samples():
+    with pytest.raises(ValueError, match=r"\[n, k\] of the n samples"):
+        neighbour_batches(SAMPLES, np.zeros((3, 2), int))
+    with pytest.raises(ValueError, match="even"):
+        neighbour_batches(SAMPLES, np.zeros((len(SAMPLES), 2), int), batch_size=7)

@@ -261,3 +261,11 @@ def test_statistics_of_bits_by_hand():
     assert found["entropy"] == pytest.approx(3 / 8, abs=1e-6)
     assert found["max_correlation"] == pytest.approx(1.0)
     assert found["correlation"] == pytest.approx(1 / 28)
+
+
+def test_clusters_or_neighbours_are_needed(patches, labels, tmp_path):
+    near = np.zeros((len(labels), 1), int)
+    for known, neighbours, word in ((None, None, "neither"), (labels, near, "both")):
+        with pytest.raises(ValueError, match=f"`labels` or `neighbours`. Received: {word}"):
+            learn_attributes(patches.pixels, known, tmp_path / "run", neighbours=neighbours)
+    assert not (tmp_path / "run").exists()

@@ -11,12 +11,7 @@ TINY = AlternationRecipe(
     backbone_options={"width": 8, "num_features": 16},
     copies=2,
     batch_size=32,
-    clustering={
-        **AlternationRecipe().clustering,
-        "num_iterations": 2,
-        "num_growths": 2,
-        "samples_per_cluster": 4,
-    },
+    clustering={"num_iterations": 2, "num_growths": 2, "samples_per_cluster": 4},
     dtype_policy="float32",
 )
 NUM_CONCEPTS = 6

@@ -106,7 +106,7 @@ def test_module_of_a_round_gives_its_features(images, finished):
 def test_same_command_again_does_nothing(images, finished, monkeypatch):
     folder, summary = finished
     monkeypatch.setattr(rounds, "train_classifier", None)
-    monkeypatch.setattr(rounds, "DiscriminativeClustering", None)
+    monkeypatch.setattr(DiscriminativeClustering, "fit", None)
     assert alternate_clusters([images], folder, TINY, rounds=2, seed=3) == summary
 
 
@@ -375,3 +375,19 @@ def test_facts_are_json(finished):
     facts = json.loads((folder / "rounds/0/clusters/clusters.json").read_text())["facts"]
     assert {"round", "history", "parameters"} == facts.keys()
     assert facts["parameters"]["num_iterations"] == 2
+
+
+def test_kmeans_takes_the_place_of_discriminative_clustering(images, tmp_path):
+    recipe = dataclasses.replace(TINY, method="kmeans", clustering={"num_clusters": 7})
+    summary = alternate_clusters([images], tmp_path / "run", recipe, rounds=1, seed=3)
+    assert [one["num_clusters"] for one in summary["rounds"]] == [7, 7]
+    assert [one["coverage"] for one in summary["rounds"]] == [1.0, 1.0] and summary["kept"] == 1
+    table = ClusterTable.open(tmp_path / "run/rounds/1/clusters")
+    np.testing.assert_array_equal(table.labels, table.assigned)
+
+
+def test_a_method_takes_its_own_arguments_alone():
+    with pytest.raises(ValueError, match="may hold num_clusters, normalize"):
+        AlternationRecipe(method="kmeans", clustering={"C": 1.0})
+    with pytest.raises(ValueError, match="`method` must be one of"):
+        AlternationRecipe(method="spectral")

@@ -362,3 +362,26 @@ def test_features_of_zero_variance_change_nothing(fitted):
 def test_more_clusters_than_samples_are_refused_by_k_means():
     with pytest.raises(ValueError, match="n_samples=4"):
         KMeansClustering(5).fit(np.eye(4))
+
+
+def test_kmeans_on_the_sphere_is_that_of_centred_unit_vectors():
+    vectors = make_concepts()[0]
+    centred = vectors - vectors.mean(axis=0)
+    units = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    found = KMeansClustering(4, normalize=True, random_state=3).fit(vectors)
+    plain = KMeansClustering(4, random_state=3).fit(units)
+    np.testing.assert_array_equal(found.labels_, plain.labels_)
+    np.testing.assert_array_equal(found.predict(vectors), found.labels_)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_kmeans_classifiers_score_the_nearest_centre_highest(normalize):
+    vectors = make_concepts()[0]
+    found = KMeansClustering(6, normalize=normalize).fit(vectors)
+    assigned, scores = found.assign(vectors)
+    np.testing.assert_array_equal(assigned, found.labels_)
+    distances = -found.decision_function(vectors).max(axis=1)
+    lengths = np.ones(len(vectors)) if normalize else np.square(vectors).sum(axis=1)
+    np.testing.assert_allclose(2 * scores, lengths - distances**2, rtol=1e-3, atol=1e-3)
+    means = [-distances[rows].mean() for rows in found.members_]
+    np.testing.assert_allclose(found.scores_, means, rtol=1e-4)

@@ -58,3 +58,21 @@ def test_what_is_no_run_of_clusters_is_refused(clusters, tmp_path):
     with pytest.raises(ValueError, match="--recipe"):
         learn_attributes.main(parse(clusters, tmp_path / "run", "--recipe", "small_photos"))
     assert not (tmp_path / "run").exists()
+
+
+def test_neighbours_by_first_features_stand_in_for_clusters(clusters, tmp_path, capsys):
+    flags = ["--bits", "8", "--passes", "1", "--neighbours", "3"]
+    learn_attributes._report(parse(clusters, tmp_path / "run", *flags))
+    assert "8 attributes of neighbours" in capsys.readouterr().out
+    assert Run.read(tmp_path / "run").config["source"]["neighbours"] == 3
+    with pytest.raises(ValueError, match="less than the number of patches"):
+        learn_attributes.main(parse(clusters, tmp_path / "other", "--neighbours", "240"))
+    with pytest.raises(SystemExit):
+        parse(clusters, tmp_path / "other", "--neighbours", "0")
+    assert "`--neighbours` must be at least 1" in capsys.readouterr().err
+
+
+def test_neighbours_are_the_nearest_others():
+    vectors = np.array([[0.0], [1.0], [3.0], [7.0]])
+    found = learn_attributes._find_neighbours(vectors, 2)
+    np.testing.assert_array_equal(found, [[1, 2], [0, 2], [1, 0], [2, 1]])

@@ -1,7 +1,6 @@
 """Learns attributes of clusters and writes what there is to use: model, codes, their statistics."""
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ctxattr.attributes.batches import count_usable, triplet_batches
 from keras_ctxattr.attributes.codes import bit_statistics, encode_scores
 from keras_ctxattr.attributes.hasher import AttributeHasher
 from keras_ctxattr.attributes.learning.callbacks import BitGuard, SlopeSchedule
+from keras_ctxattr.attributes.learning.groups import Groups
 from keras_ctxattr.attributes.learning.recipe import AttributeRecipe
 from keras_ctxattr.export import export_module
 from keras_ctxattr.runs import Checkpoint, Run, RunError
@@ -28,10 +27,11 @@ _CHUNK = 512  # samples encoded at a time
 
 def learn_attributes(
     samples: Any,
-    labels: np.ndarray,
+    labels: np.ndarray | None,
     folder: str | Path,
     recipe: AttributeRecipe | None = None,
     *,
+    neighbours: np.ndarray | None = None,
     backbone: keras.Model | None = None,
     vectors: Any = None,
     source: Mapping[str, Any] | None = None,
@@ -47,9 +47,10 @@ def learn_attributes(
     Args:
         samples: uint8 `[n, size, size, 3]` patches, or without a backbone float
             `[n, num_features]`: an array, or a table that is sliced and indexed like one.
-        labels: int `[n]`: the cluster of each, -1 for none.
+        labels: int `[n]`: the cluster of each, -1 for none; None where there are `neighbours`.
         folder: the run folder.
         recipe: loss, batches and optimiser.
+        neighbours: int `[n, k]`: rows that are like each, in place of clusters (the ablation UTH).
         backbone: a `keras.Model` from patches to features, which is trained on; a copy of it is.
         vectors: its features of the samples at unit length, if they are known; else they are
             computed.
@@ -70,17 +71,11 @@ def learn_attributes(
         Huang, Loy, Tang 2016, section 3.2.
     """
     recipe = recipe or AttributeRecipe()
-    labels = np.asarray(labels, np.int32)
-    if labels.shape != (len(samples),):
-        raise ValueError(
-            "There must be a label for every sample. Received: "
-            f"{len(samples)} samples and labels of shape {list(labels.shape)}"
-        )
-    _, num_clusters = count_usable(labels, recipe.samples_per_cluster)
+    groups = Groups.of(samples, labels, neighbours, recipe)
     config = {
         "recipe": dataclasses.asdict(recipe),
         "seed": seed,
-        "labels": hashlib.blake2b(labels.tobytes(), digest_size=16).hexdigest(),
+        "labels": groups.digest,
         "source": dict(source or {}),
     }
     with Run.open(folder, config, kind=KIND) as run:
@@ -90,14 +85,14 @@ def learn_attributes(
         resumed = run.restore(hasher)
         if resumed is None:
             known = _describe(hasher, samples) if vectors is None else vectors
-            hasher.initialize(known, labels, seed=seed)
-        num_steps = _train(run, hasher, samples, labels, recipe, resumed, seed, callbacks)
+            hasher.initialize(known, groups.labels, seed=seed)
+        num_steps = _train(run, hasher, samples, groups, recipe, resumed, seed, callbacks)
         codes = encode_samples(hasher, samples)
         _write(run, hasher, codes)
         summary = {
             "steps": num_steps,
-            "num_samples": len(labels),
-            "num_clusters": num_clusters,
+            "num_samples": len(samples),
+            "num_clusters": groups.num_clusters,
             "bits": bit_statistics(codes),
         }
         run.finish(summary)
@@ -108,29 +103,21 @@ def _train(
     run: Run,
     hasher: AttributeHasher,
     samples: Any,
-    labels: np.ndarray,
+    groups: Groups,
     recipe: AttributeRecipe,
     resumed: Checkpoint | None,
     seed: int,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> int:
     """Trains to the end, from the last checkpoint on, and gives the steps of the whole run."""
-    num_usable, _ = count_usable(labels, recipe.samples_per_cluster)
-    epoch_size = max(1, round(num_usable / recipe.batch_size))
+    epoch_size = max(1, round(groups.num_usable / recipe.batch_size))
     num_steps = epoch_size * recipe.passes
     watching = [*callbacks, BitGuard(recipe.num_attributes)]
     if recipe.final_slope is not None:
         watching.append(SlopeSchedule(recipe.slope, recipe.final_slope, num_steps, resumed=resumed))
     fit_steps(
         hasher,
-        lambda step: triplet_batches(
-            samples,
-            labels,
-            batch_size=recipe.batch_size,
-            samples_per_cluster=recipe.samples_per_cluster,
-            seed=seed,
-            first_step=step,
-        ),
+        lambda step: groups.batches(samples, recipe, seed, step),
         run,
         num_steps=num_steps,
         epoch_size=epoch_size,

@@ -16,7 +16,6 @@ from keras_ctxattr.clustering.alternation.patches import Progress, collect_patch
 from keras_ctxattr.clustering.alternation.reading import KIND
 from keras_ctxattr.clustering.alternation.recipe import AlternationRecipe
 from keras_ctxattr.clustering.alternation.telling import say, say_described
-from keras_ctxattr.clustering.discriminative import DiscriminativeClustering
 from keras_ctxattr.clustering.metrics import cluster_sizes, coverage
 from keras_ctxattr.clustering.table import ClusterTable
 from keras_ctxattr.data.patches import PatchTable
@@ -213,7 +212,7 @@ class _Alternation:
         self, folder: Path, number: int, features: FeatureTable, before: _Round | None
     ) -> _Round:
         say(f"Round {number}: clustering")
-        clustering = DiscriminativeClustering(**self.recipe.clustering, random_state=self.seed)
+        clustering = self.recipe.make_clustering(self.seed)
         # Patches of one image stay together, or it would confirm its own clusters.
         groups = None if self.recipe.unit == "image" else features.image_ids
         clustering.fit(features.vectors, groups=groups, report=_report)
@@ -291,7 +290,7 @@ def describe_round(figures: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _measure(clustering: DiscriminativeClustering) -> dict[str, Any]:
+def _measure(clustering: Any) -> dict[str, Any]:
     labels = clustering.labels_
     sizes = cluster_sizes(labels)
     scores = clustering.scores_
