@@ -31,8 +31,9 @@ class Config:
         size: side of a patch in pixels; images are scaled to it.
         patches_per_image: patches of an image for --unit random; 16 if not given.
         num_patches: patches of all images for --unit contour.
-        backbone: network: small (for patches of 16 to 64 pixels) or compact (from 64 on); by the
-            size of the patches if not given.
+        backbone: network: small (for patches of 16 to 64 pixels), compact, alexnet or vgg16 (from
+            64 on); small or compact by the size of the patches if not given.
+        start: .keras file of such a network, whose weights round 1 begins with.
         method: discriminative, or kmeans, the ablation.
         num_clusters: clusters of --method kmeans.
         copies: random transformations of each patch that a network is trained on.
@@ -51,6 +52,7 @@ class Config:
     patches_per_image: int | None = None
     num_patches: int = 100_000
     backbone: str | None = None
+    start: Path | None = None
     method: str = "discriminative"
     num_clusters: int = 500
     copies: int = 20
@@ -80,6 +82,7 @@ def main(config: Config) -> dict[str, Any]:
         patches_per_image=config.patches_per_image,
         num_patches=config.num_patches,
         backbone=config.backbone or ("small" if config.size < 64 else "compact"),
+        start=str(config.start) if config.start else None,
         copies=config.copies,
         method=config.method,
         clustering=options,

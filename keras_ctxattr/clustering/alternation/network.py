@@ -36,7 +36,7 @@ def build_classifier(recipe: AlternationRecipe, num_clusters: int, seed: int = 0
     """
     keras.utils.set_random_seed(seed)
     with dtype_policy(recipe.dtype_policy):
-        backbone = BACKBONES[recipe.backbone](input_size=recipe.size, **recipe.backbone_options)
+        backbone = _build_backbone(recipe)
         patches = keras.Input((recipe.size, recipe.size, 3), dtype="uint8", name="patches")
         flow = RandomTransformation(**recipe.transformations, seed=seed, name="copies")(patches)
         flow = PatchProcessing(colour="none", downsampling=0.0, seed=seed, name="processing")(flow)
@@ -52,6 +52,29 @@ def build_classifier(recipe: AlternationRecipe, num_clusters: int, seed: int = 0
         jit_compile=jit,
     )
     return model
+
+
+def _build_backbone(recipe: AlternationRecipe) -> keras.Model:
+    return BACKBONES[recipe.backbone](input_size=recipe.size, **recipe.backbone_options)
+
+
+def check_start(recipe: AlternationRecipe) -> None:
+    """Refuses a `start` whose weights the recipe's network cannot take.
+
+    Raises:
+        ValueError: if it is no such file, or of another network.
+    """
+    path = Path(str(recipe.start))
+    if path.suffix != ".keras" or not path.is_file():
+        raise ValueError(f"`start` must be a .keras file of a network. Received: {path}")
+    known = [tuple(weight.shape) for weight in keras.saving.load_model(path).weights]
+    needed = [tuple(weight.shape) for weight in _build_backbone(recipe).weights]
+    if known != needed:
+        raise ValueError(
+            f"`start` must be a network {recipe.backbone!r} with the recipe's `backbone_options`, "
+            f"whose weights have the same shapes. Received: {path} with {len(known)} weights where "
+            f"{len(needed)} are needed, or of other shapes"
+        )
 
 
 def cluster_batches(

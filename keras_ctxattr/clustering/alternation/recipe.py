@@ -17,6 +17,7 @@ METHODS: Mapping[str, Any] = {
     "kmeans": KMeansClustering,
 }
 
+_NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "discriminative": {"C": 0.03, "normalize": True, "num_growths": 4, "samples_per_cluster": 16},
     "kmeans": {"normalize": True, "num_clusters": 500},
@@ -37,6 +38,8 @@ class AlternationRecipe:
         num_patches: for `"contour"`, of all images.
         backbone: name of the network, see `keras_ctxattr.backbones.BACKBONES`.
         backbone_options: keyword arguments of that function.
+        start: a `.keras` file of such a network, whose weights round 1 begins with; None for random
+            ones.
         copies: random transformations of each clustered patch that the network is trained on.
         transformations: ranges of `RandomTransformation`, where they are not its defaults.
         batch_size: patches in a training step.
@@ -67,6 +70,7 @@ class AlternationRecipe:
     num_patches: int = 100_000
     backbone: str = "small"
     backbone_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    start: str | None = None
     copies: int = 20
     transformations: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"flip": 0.5})
     batch_size: int = 256
@@ -99,10 +103,10 @@ class AlternationRecipe:
                 f"Received: learning_rate={self.learning_rate}, dropout={self.dropout}, "
                 f"settled={self.settled}"
             )
-        _check_names("transformations", self.transformations, draw_transformations, {"seed"})
+        _check_names("transformations", self.transformations, draw_transformations, {"count", "seed"})
         object.__setattr__(self, "clustering", {**_OPTIONS[self.method], **self.clustering})
         kind = METHODS[self.method]
-        _check_names("clustering", self.clustering, kind.__init__, {"random_state"})
+        _check_names("clustering", self.clustering, kind.__init__, {"self", "random_state"})
         draw_transformations(1, **self.transformations, seed=0)  # checks their ranges
 
     def make_clustering(self, seed: int) -> DiscriminativeClustering | KMeansClustering:
@@ -115,7 +119,7 @@ def _check_names(what: str, given: Mapping[str, Any], function: Any, fixed: set[
     known = [
         name
         for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in fixed
+        if parameter.kind in _NAMED and name not in fixed
     ]
     unknown = sorted(given.keys() - set(known))
     if unknown:

@@ -11,7 +11,11 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
 from keras_ctxattr.backbones.precision import resolve_policy
-from keras_ctxattr.clustering.alternation.network import BACKBONE, train_classifier
+from keras_ctxattr.clustering.alternation.network import (
+    BACKBONE,
+    check_start,
+    train_classifier,
+)
 from keras_ctxattr.clustering.alternation.patches import Progress, collect_patches
 from keras_ctxattr.clustering.alternation.reading import KIND
 from keras_ctxattr.clustering.alternation.recipe import AlternationRecipe
@@ -79,6 +83,8 @@ def alternate_clusters(
             f"Received: rounds={rounds}, seed={seed}"
         )
     make_descriptor(recipe.features, recipe.size)  # fails before anything is scanned
+    if recipe.start:
+        check_start(recipe)
     config = {
         "images": [str(source) for source in images],
         "recipe": dataclasses.asdict(recipe),
@@ -203,8 +209,9 @@ class _Alternation:
 
     def _backbone_of(self, before: _Round) -> Path | None:
         """Gives the network from whose weights the next one begins."""
-        path = self.run.path / "rounds" / str(before.number) / "training" / BACKBONE
-        return path if path.exists() else None
+        if before.number == 0:
+            return Path(self.recipe.start) if self.recipe.start else None
+        return self.run.path / "rounds" / str(before.number) / "training" / BACKBONE
 
     # --- clusters ---
 
