@@ -157,6 +157,11 @@ class AttributeHasher(keras.Model):
         return self._settings["num_attributes"]
 
     @property
+    def normalizes(self) -> bool:
+        """Whether features are brought to unit length before they are centred."""
+        return bool(self._settings["normalize"])
+
+    @property
     def _sample_shape(self) -> tuple[int | None, ...]:
         """The shape of samples, the batch's being None."""
         if self.backbone is None:
@@ -246,6 +251,27 @@ class AttributeHasher(keras.Model):
         weights = np.asarray(self.projection.kernel, np.float64) / deviation
         offsets = -np.asarray(self.scaling.mean, np.float64) @ weights
         return weights.astype(np.float32), offsets.astype(np.float32)
+
+    def with_backbone(self, backbone: keras.Model) -> "AttributeHasher":
+        """Gives the same attributes of patches or photographs, where this model takes features.
+
+        Args:
+            backbone: a `keras.Model` whose features, as `describe` gives them, this was trained on.
+
+        Raises:
+            ValueError: if this model has a backbone, or the features are as many as other ones.
+        """
+        num_features = self._settings["num_features"]
+        if self.backbone is not None or backbone.output_shape[-1] != num_features:
+            raise ValueError(
+                "`backbone` must give as many features as this model takes, which must not have "
+                f"one yet. Received: {backbone.output_shape[-1]} features for {num_features}"
+            )
+        settings = {**self.get_config(), "num_features": None, "backbone": backbone}
+        found = AttributeHasher(**settings)
+        found.scaling.set_weights(self.scaling.get_weights())
+        found.projection.set_weights(self.projection.get_weights())
+        return found
 
     # --- training ---
 

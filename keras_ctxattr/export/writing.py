@@ -34,6 +34,7 @@ def export_module(
     metrics: Mapping[str, float] | None = None,
     overwrite: bool = False,
     unit: str = "patch",
+    normalize: bool = False,
 ) -> Path:
     """Writes the features of a trained model as a reusable SavedModel.
 
@@ -55,6 +56,8 @@ def export_module(
         metrics: what it reached, for `module.json`, e.g. `{"held_out_accuracy": 0.24}`.
         overwrite: whether a module that is there already may be replaced.
         unit: what attributes were learnt of: `"patch"` or `"image"`, see `AttributeModule`.
+        normalize: whether the features of every place are brought to unit length, before their mean
+            describes a larger image. For an `AttributeHasher` it is as the hasher has it.
 
     Returns:
         The folder.
@@ -79,6 +82,9 @@ def export_module(
     steps = _steps(processing, colour)
     _check_finite(backbone)
     network = fully_convolutional(backbone, patch_size=patch_size)
+    if getattr(model, "normalizes", normalize):
+        lengths = keras.layers.UnitNormalization(axis=-1, dtype="float32", name="unit_length")
+        network = keras.Model(network.input, lengths(network.output), name=network.name)
     module, attributes = _build(model, network, steps, patch_size, unit)
     described = {
         **_describe_computation(network, processing, colour, patch_size),
@@ -151,9 +157,6 @@ def _build(
         return FeatureModule(network, steps, patch_size), {}
     if unit not in UNITS:
         raise ValueError(f"`unit` must be one of {UNITS}. Received: unit={unit!r}")
-    if model.get_config()["normalize"]:
-        lengths = keras.layers.UnitNormalization(axis=-1, dtype="float32", name="unit_length")
-        network = keras.Model(network.input, lengths(network.output), name=network.name)
     weights, offsets = model.folded_projection()
     module = AttributeModule(
         network, steps, patch_size, projection=weights, offsets=offsets, unit=unit
@@ -162,7 +165,7 @@ def _build(
         "num_attributes": model.num_attributes,
         "code_order": "numpy.packbits",
         "unit": unit,
-        "normalize": bool(model.get_config()["normalize"]),
+        "normalize": model.normalizes,
     }
     return module, {"attributes": described}
 

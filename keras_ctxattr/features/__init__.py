@@ -20,6 +20,7 @@ _NAMES = {
     "FisherVectors": "descriptors",
     "ModuleFeatures": "descriptors.module",
     "describe_batch": "descriptors",
+    "describe_photographs": "photographs",
     "extract_features": "extract",
     "load_descriptor": "descriptors",
     "make_descriptor": "descriptors",

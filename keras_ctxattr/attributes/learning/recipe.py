@@ -27,6 +27,7 @@ class AttributeRecipe:
             it.
         literal_eq2: whether the terms are those printed, see `AttributeHasher`.
         passes: how often every clustered sample is seen, in the mean.
+        min_steps: training steps at least, where so many passes are fewer.
         batch_size: samples in a training step.
         samples_per_cluster: samples of each cluster in a batch.
         learning_rate: of W at the start; it follows half a cosine to 0.
@@ -53,6 +54,7 @@ class AttributeRecipe:
     final_slope: float | None = None
     literal_eq2: bool = False
     passes: int = 3
+    min_steps: int = 0
     batch_size: int = 256
     samples_per_cluster: int = 2
     learning_rate: float = 1e-3

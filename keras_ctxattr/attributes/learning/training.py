@@ -111,7 +111,7 @@ def _train(
 ) -> int:
     """Trains to the end, from the last checkpoint on, and gives the steps of the whole run."""
     epoch_size = max(1, round(groups.num_usable / recipe.batch_size))
-    num_steps = epoch_size * recipe.passes
+    num_steps = max(epoch_size * recipe.passes, recipe.min_steps)
     watching = [*callbacks, BitGuard(recipe.num_attributes)]
     if recipe.final_slope is not None:
         watching.append(SlopeSchedule(recipe.slope, recipe.final_slope, num_steps, resumed=resumed))

@@ -103,7 +103,9 @@ class AlternationRecipe:
                 f"Received: learning_rate={self.learning_rate}, dropout={self.dropout}, "
                 f"settled={self.settled}"
             )
-        _check_names("transformations", self.transformations, draw_transformations, {"count", "seed"})
+        _check_names(
+            "transformations", self.transformations, draw_transformations, {"num_patches", "seed"}
+        )
         object.__setattr__(self, "clustering", {**_OPTIONS[self.method], **self.clustering})
         kind = METHODS[self.method]
         _check_names("clustering", self.clustering, kind.__init__, {"self", "random_state"})

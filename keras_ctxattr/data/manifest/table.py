@@ -92,6 +92,13 @@ class Manifest:
         """Gives the rows that are not skipped."""
         return self.select(self.skips == "")
 
+    def digest(self) -> str:
+        """Tells these images from others: a digest of ids, keys and contents, in their order."""
+        digest = hashlib.blake2b(self.image_ids.tobytes(), digest_size=16)
+        for columns in zip(self.keys, self.digests, strict=True):
+            digest.update("\n".join(columns).encode("utf-8", "surrogateescape") + b"\0")
+        return digest.hexdigest()
+
     def skip_where(self, mask: np.ndarray, reason: str | Sequence[str] | np.ndarray) -> "Manifest":
         """Gives a copy that skips the rows of `mask`; rows skipped before keep their reason.
 

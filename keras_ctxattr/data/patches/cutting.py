@@ -90,7 +90,7 @@ def cut_patches(
         folder,
         int(cutter.ends[-1]),
         cutter.batches,
-        {**settings.config(), "images": _hash_images(cutter.manifest)},
+        {**settings.config(), "images": cutter.manifest.digest()},
         dict(zip(cutter.manifest.image_ids.tolist(), cutter.manifest.keys.tolist(), strict=True)),
         size=size,
         shard_rows=shard_rows,
@@ -167,13 +167,6 @@ def _choose_images(manifest: Manifest, settings: CutSettings) -> Manifest:
             f"larger ones or make `size` smaller. Received: {len(manifest)} images, all skipped"
         )
     return usable
-
-
-def _hash_images(manifest: Manifest) -> str:
-    digest = hashlib.blake2b(manifest.image_ids.tobytes(), digest_size=16)
-    for columns in zip(manifest.keys, manifest.digests, strict=True):
-        digest.update("\n".join(columns).encode("utf-8", "surrogateescape") + b"\0")
-    return digest.hexdigest()
 
 
 def _scaled_images(manifest: Manifest, sizes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -1,0 +1,111 @@
+"""Attributes of whole photographs: described once by a network, clustered, projected."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ctxattr.attributes import AttributeRecipe, bit_statistics, encode_scores, score_samples
+from keras_ctxattr.data.manifest import Manifest
+from keras_ctxattr.export import export_module
+from keras_ctxattr.features import describe_photographs
+from keras_ctxattr.pipeline.attributes import learn_vector_attributes, vector_recipe
+from keras_ctxattr.runs import Run
+
+KIND = "photo_attributes"
+CODES = "codes.npy"
+KEYS = "keys.txt"
+
+Progress = Callable[[int, int | None], None]
+
+
+def learn_photo_attributes(
+    manifest: Manifest,
+    backbone: keras.Model,
+    folder: str | Path,
+    recipe: AttributeRecipe | None = None,
+    *,
+    colour: str = "none",
+    preset: str = "released",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Learns binary attributes of whole photographs; the same call again resumes.
+
+    Each photograph goes through the network once, at about 300 000 pixels; its features, at unit
+    length at every place, are averaged. Clusters and triplets are of these vectors, and so are the
+    codes of the module. The network stays as it is.
+
+    The folder will hold `features` (the module without attributes), `photographs` (the vectors),
+    `attributes` (clusters and run), `codes.npy` and `keys.txt` (the packed codes, uint8 `[n,
+    num_attributes / 8]`, and the photographs' names in the same order), and `module`.
+
+    Args:
+        manifest: the photographs; rows that are marked as skipped are left out.
+        backbone: a `keras.Model` from patches to features that has a fully convolutional form.
+        folder: the run folder.
+        recipe: `vector_recipe()` if None.
+        colour: as in `export_module`.
+        preset: as in `export_module`.
+        seed: seed of every draw.
+        progress: called with (photographs described, all of them).
+
+    Returns:
+        `num_photographs`, and `bits`, as `bit_statistics` gives them.
+
+    Raises:
+        ValueError: if an argument is impossible or there are too few photographs.
+        RunError: if the folder holds another run.
+
+    Reference:
+        Huang, Loy, Tang 2016, section 3.2, for the attributes; the mean over places is ours.
+    """
+    recipe = recipe or vector_recipe()
+    config = {
+        "images": manifest.usable().digest(),
+        "network": _digest(backbone),
+        "recipe": dataclasses.asdict(recipe),
+        "colour": colour,
+        "preset": preset,
+        "seed": seed,
+    }
+    with Run.open(folder, config, kind=KIND) as run:
+        if run.finished:
+            return run.summary
+        features = run.place("features")
+        export: dict[str, Any] = {"colour": colour, "preset": preset, "metadata": {"run": config}}
+        if not features.exists():
+            export_module(backbone, features, normalize=True, **export)
+        table = describe_photographs(
+            manifest, features, run.place("photographs"), progress=progress
+        )
+        run.commit()
+        hasher = learn_vector_attributes(table.vectors, run.place("attributes"), recipe, seed=seed)
+        codes = encode_scores(score_samples(hasher, table.vectors))
+        with run.writing(CODES) as partial, partial.open("wb") as file:
+            np.save(file, codes)
+        names = dict(zip(manifest.image_ids.tolist(), manifest.keys.tolist(), strict=True))
+        with run.writing(KEYS) as partial:
+            keys = [names[image] for image in table.image_ids.tolist()]
+            partial.write_text("\n".join(keys) + "\n", encoding="utf-8", errors="surrogateescape")
+        export_module(
+            hasher.with_backbone(backbone),
+            run.place("module"),
+            unit="image",
+            overwrite=True,
+            **export,
+        )
+        summary = {"num_photographs": len(table), "bits": bit_statistics(codes)}
+        run.finish(summary)
+    return summary
+
+
+def _digest(backbone: keras.Model) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for weight in backbone.get_weights():
+        digest.update(np.ascontiguousarray(weight, np.float32).tobytes())
+    return digest.hexdigest()
