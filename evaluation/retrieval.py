@@ -24,6 +24,7 @@ from evaluation.checks import check_counts, check_seed
 from evaluation.report import check_folder, collect, print_table, track, write_results
 from keras_ctxattr.attributes import hamming
 from keras_ctxattr.attributes.baselines import BASELINES
+from keras_ctxattr.clustering import open_round
 from keras_ctxattr.data.images import encoded_reader
 from keras_ctxattr.data.labels import read_labels
 from keras_ctxattr.data.manifest import Manifest
@@ -31,7 +32,7 @@ from keras_ctxattr.data.patches import PatchTable, cut_patches
 from keras_ctxattr.export import read_module
 from keras_ctxattr.features import extract_features, make_descriptor
 from keras_ctxattr.pictures import line_plot, neighbours_sheet, write_png
-from keras_ctxattr.runs import write_atomically
+from keras_ctxattr.runs import Run, write_atomically
 from keras_ctxattr.tasks.retrieval.protocol import DEPTH, Retrieval, draw_queries, score_codes
 from training.flags import parse_flags, run_script
 
@@ -51,6 +52,8 @@ class Config:
             image,label.
         queries: images from which queries are drawn; the gallery's if not given.
         module: folder of a module with attributes; may be repeated.
+        run: run folder of training.learn_attributes that learnt from all of these images, each as
+            one patch, where there is no module (attributes of hand-made features); may be repeated.
         method: hashing methods on fixed features, with commas: lsh, pcah, sh, itq, dh.
         features: what they hash: hog, daisy, fisher, or the folder of a module.
         bits: bits of their codes; may be repeated.
@@ -67,6 +70,7 @@ class Config:
     labels: str = "folders"
     queries: str | None = None
     module: list[Path] = dataclasses.field(default_factory=list)
+    run: list[Path] = dataclasses.field(default_factory=list)
     method: str | None = None
     features: str = "hog"
     bits: list[int] = dataclasses.field(default_factory=list)
@@ -80,8 +84,8 @@ class Config:
         """Checks names and numbers."""
         check_counts(self, "per_class", "num_draws", "size")
         check_seed(self)
-        if not self.module and not self.method:
-            raise ValueError("Give `--module` or `--method`, or both. Received: neither")
+        if not self.module and not self.run and not self.method:
+            raise ValueError("Give `--module`, `--run` or `--method`. Received: none of them")
         if any(bits < 8 or bits % 8 for bits in self.bits):
             raise ValueError(
                 "`--bits` must be multiples of 8, so that codes are whole bytes. Received: "
@@ -132,7 +136,9 @@ def main(config: Config) -> dict[str, Any]:
     rows: dict[str, Retrieval] = {}
     with tempfile.TemporaryDirectory() as folder:
         cutter = _Cutter(images.manifest, Path(folder))
-        num_rows = len(config.module) + len(config.methods) * len(config.bits or [64])
+        num_rows = (
+            len(config.module) + len(config.run) + len(config.methods) * len(config.bits or [64])
+        )
         for name, found in track(_encode_all(config, cutter), num_rows, "kinds of codes"):
             codes[name] = found
             rows[name] = score_codes(found, images.labels, draws)
@@ -222,6 +228,8 @@ def _encode_all(config: Config, cutter: _Cutter) -> Iterator[tuple[str, np.ndarr
     """Gives (name of the row, codes) of every module, then of every method."""
     for folder in config.module:
         yield str(folder), _encode_by_module(folder, cutter)
+    for folder in config.run:
+        yield str(folder), _read_codes(folder, cutter.manifest)
     if not config.methods:
         return
     vectors = _describe(config, cutter)
@@ -247,6 +255,26 @@ def _encode_by_module(folder: Path, cutter: _Cutter) -> np.ndarray:
         count, encode = len(cutter.manifest), lambda row: module.encode_bytes(read(rows[row])[None])
     starts = range(0, count, _BATCH if described["unit"] == "patch" else 1)
     return np.concatenate([np.asarray(encode(start)) for start in starts])
+
+
+def _read_codes(folder: Path, manifest: Manifest) -> np.ndarray:
+    """Gives the codes that a run kept of its images, in the order of these."""
+    run = Run.read(folder, kind="attributes")
+    source = run.config["source"]
+    if not run.finished or "clusters" not in source:
+        raise ValueError(
+            "`--run` must be a finished run of `training.learn_attributes`. Received: "
+            + str(folder)
+        )
+    patches = open_round(source["clusters"], source["round"]).patches
+    rows = {patches.keys[image]: row for row, image in enumerate(patches.image_ids.tolist())}
+    names = manifest.keys.tolist()
+    if len(rows) != len(patches) or not set(names) <= rows.keys():
+        raise ValueError(
+            "`--run` must have learnt from all images, each as one patch. Received: "
+            f"{folder} with {len(patches)} patches of {len(rows)} images, for {len(names)}"
+        )
+    return np.load(folder / "codes.npy")[[rows[name] for name in names]]
 
 
 def _by_patches(module: Any, pixels: Any) -> Callable[[int], Any]:

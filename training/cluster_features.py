@@ -30,6 +30,8 @@ class Config:
             contour (binary patches of the ground truth of BSDS500).
         size: side of a patch in pixels; images are scaled to it.
         patches_per_image: patches of an image for --unit random; 16 if not given.
+        min_pixels: smallest area that images are scaled to for --unit random and lattice.
+        max_pixels: largest such area.
         num_patches: patches of all images for --unit contour.
         backbone: network: small (for patches of 16 to 64 pixels), compact, alexnet or vgg16 (from
             64 on); small or compact by the size of the patches if not given.
@@ -50,6 +52,8 @@ class Config:
     unit: str = "image"
     size: int = 32
     patches_per_image: int | None = None
+    min_pixels: int = 150_000
+    max_pixels: int = 450_000
     num_patches: int = 100_000
     backbone: str | None = None
     start: Path | None = None
@@ -80,6 +84,8 @@ def main(config: Config) -> dict[str, Any]:
         size=config.size,
         unit=config.unit,
         patches_per_image=config.patches_per_image,
+        min_pixels=config.min_pixels,
+        max_pixels=config.max_pixels,
         num_patches=config.num_patches,
         backbone=config.backbone or ("small" if config.size < 64 else "compact"),
         start=str(config.start) if config.start else None,

@@ -4,9 +4,11 @@
 
 Attributes are a projection of the features of the network that the clusters come from; both are
 trained on, by triplets of the clusters. (Round 0 has hand-made features and no network: then it is
-the projection alone, and there is no module.) The same command again resumes a run that was
-interrupted, and says so where it is finished. The run folder then holds a module with features,
-attributes and codes. Afterwards: `python -m evaluation.retrieval --module runs/attributes/module`.
+the projection alone, and there is no module.) With `--unit image` the photographs that the patches
+were cut from are described whole by the network as it is, clustered anew, and have a code each. The
+same command again resumes a run that was interrupted, and says so where it is finished. The run
+folder then holds a module with features, attributes and codes. Afterwards:
+`python -m evaluation.retrieval --module runs/attributes/module`.
 """
 
 import dataclasses
@@ -19,6 +21,8 @@ import numpy as np
 from training.configs import load_recipe
 from training.flags import parse_flags, run_script
 
+UNITS = ("patch", "image")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
@@ -27,7 +31,10 @@ class Config:
     Attributes:
         clusters: run folder of training.cluster_features.
         run: run folder; made, or resumed.
-        recipe: a file in training/configs/ whose name begins with attributes.
+        recipe: a file in training/configs/ whose name begins with attributes: attributes_cifar10 if
+            not given, attributes_photos for --unit image.
+        unit: patch: attributes of the patches that were clustered; or image: of whole photographs.
+        untrained: for --unit image: gives the network random weights, to compare.
         round: round of the clusters; the last one that was kept if not given.
         bits: number of attributes, a multiple of 8; the recipe's if not given.
         alpha: overrides the recipe, for ablations: weight of the variance.
@@ -45,7 +52,9 @@ class Config:
 
     clusters: Path
     run: Path
-    recipe: str = "attributes_cifar10"
+    recipe: str | None = None
+    unit: str = "patch"
+    untrained: bool = False
     round: int | None = None
     bits: int | None = None
     alpha: float | None = None
@@ -61,6 +70,12 @@ class Config:
         """Checks what no recipe checks."""
         if self.neighbours is not None and self.neighbours < 1:
             raise ValueError(f"`--neighbours` must be at least 1. Received: {self.neighbours}")
+        if self.unit not in UNITS:
+            raise ValueError(f"`--unit` must be one of {UNITS}. Received: {self.unit}")
+        if self.untrained and self.unit == "patch":
+            raise ValueError("`--untrained` belongs to `--unit image`. Received: --unit patch")
+        if self.neighbours is not None and self.unit == "image":
+            raise ValueError("`--neighbours` belongs to `--unit patch`. Received: --unit image")
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -79,8 +94,13 @@ def main(config: Config) -> dict[str, Any]:
     chosen = {name: value for name, value in given.items() if value is not None}
     if config.contrast_size is not None:
         chosen["contrast_size"] = config.contrast_size or None
-    recipe = dataclasses.replace(load_recipe(config.recipe, AttributeRecipe), **chosen)
+    name = config.recipe or (
+        "attributes_photos" if config.unit == "image" else "attributes_cifar10"
+    )
+    recipe = dataclasses.replace(load_recipe(name, AttributeRecipe), **chosen)
     clusters = open_round(config.clusters, config.round)
+    if config.unit == "image":
+        return _learn_of_photographs(config, clusters, recipe)
     backbone = clusters.load_backbone()
     source = {"clusters": str(config.clusters), "round": clusters.number}
     neighbours = None
@@ -98,6 +118,35 @@ def main(config: Config) -> dict[str, Any]:
         source=source,
         seed=config.seed,
     )
+
+
+def _learn_of_photographs(config: Config, clusters: Any, recipe: Any) -> dict[str, Any]:
+    import keras
+
+    from keras_ctxattr.clustering import open_images
+    from keras_ctxattr.pipeline import learn_photo_attributes
+
+    backbone = clusters.load_backbone()
+    if backbone is None:
+        raise ValueError(
+            "`--unit image` needs a network: give a round from 1 on. Received: round 0 of "
+            f"{config.clusters}"
+        )
+    if config.untrained:
+        keras.utils.set_random_seed(config.seed)
+        backbone = keras.models.clone_model(backbone)
+    return learn_photo_attributes(
+        open_images(config.clusters),
+        backbone,
+        config.run,
+        recipe,
+        seed=config.seed,
+        progress=_print_described,
+    )
+
+
+def _print_described(done: int, total: int | None) -> None:
+    print(f"  {done:,} of {total or 0:,} photographs described", file=sys.stderr, flush=True)
 
 
 def _find_neighbours(vectors: Any, count: int) -> np.ndarray:
@@ -118,7 +167,13 @@ def _find_neighbours(vectors: Any, count: int) -> np.ndarray:
 def _report(config: Config) -> None:
     summary = main(config)
     bits = summary["bits"]
-    known = f"{summary['num_clusters']:,} clusters" if summary["num_clusters"] else "neighbours"
+    known = (
+        f"{summary['num_photographs']:,} photographs"
+        if "num_photographs" in summary
+        else f"{summary['num_clusters']:,} clusters"
+        if summary["num_clusters"]
+        else "neighbours"
+    )
     print(
         f"{config.run}: {len(bits['shares'])} attributes of {known}; "
         f"{bits['dead']} dead, {bits['duplicate']} duplicate, entropy {bits['entropy']:.2f} bits "

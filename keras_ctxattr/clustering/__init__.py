@@ -19,6 +19,7 @@ _NAMES = {
     "LinearSVMs": "svm",
     "alternate_clusters": "alternation",
     "fit_linear_svms": "svm",
+    "open_images": "alternation",
     "open_round": "alternation",
     "open_rounds": "alternation",
 }

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import training.learn_attributes
 from evaluation import retrieval
 from evaluation.retrieval import Config
 from keras_ctxattr.attributes import (
@@ -18,12 +19,14 @@ from keras_ctxattr.attributes import (
     unpack_bits,
 )
 from keras_ctxattr.backbones import small
+from keras_ctxattr.clustering import alternate_clusters, open_round
 from keras_ctxattr.data.manifest import scan_images
 from keras_ctxattr.data.patches import cut_patches
 from keras_ctxattr.export import export_module
 from keras_ctxattr.tasks.retrieval.metrics import average_precision, count_ties, precision_at
 from keras_ctxattr.tasks.retrieval.protocol import draw_queries, score_codes
-from tests.clustering.concepts import write_concepts
+from tests.clustering.concepts import TINY, write_concepts
+from training.flags import parse_flags
 
 
 @pytest.fixture(scope="module")
@@ -204,3 +207,20 @@ def test_queries_are_of_their_source_and_classes_go_by_their_names(images, other
     assert [found.names[label] for label in found.labels] == folders
     from_queries = [str(others) in path for path in found.manifest.paths]
     np.testing.assert_array_equal(found.is_candidate, from_queries)
+
+
+def test_codes_of_a_run_without_a_network_are_ranked_in_the_order_of_the_images(images, tmp_path):
+    alternate_clusters([images], tmp_path / "clusters", TINY, rounds=0)
+    flags = ["--clusters", str(tmp_path / "clusters"), "--run", str(tmp_path / "run")]
+    main = training.learn_attributes.main
+    main(parse_flags(training.learn_attributes.Config, [*flags, "--bits", "8", "--passes", "1"]))
+    config = {"per_class": 2, "num_draws": 1, "run": [tmp_path / "run"]}
+    retrieval.main(Config(gallery=str(images), out=tmp_path / "out", **config))
+    patches = open_round(tmp_path / "clusters").patches
+    names = [patches.keys[image] for image in patches.image_ids.tolist()]
+    learnt = dict(zip(names, np.load(tmp_path / "run/codes.npy").tolist(), strict=True))
+    keys = (tmp_path / "out/keys.txt").read_text().split()
+    assert [learnt[key] for key in keys] == np.load(tmp_path / "out/codes.npy").tolist()
+    with pytest.raises(ValueError, match="must have learnt from all images"):
+        other = write_concepts(tmp_path / "other", num_images=96)
+        retrieval.main(Config(gallery=str(other), out=tmp_path / "out2", **config))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_ctxattr.clustering import alternate_clusters
+from keras_ctxattr.export import read_module
 from keras_ctxattr.runs import Run, RunError
 from tests.clustering.concepts import TINY, write_concepts
 from training import learn_attributes
@@ -76,3 +77,31 @@ def test_neighbours_are_the_nearest_others():
     vectors = np.array([[0.0], [1.0], [3.0], [7.0]])
     found = learn_attributes._find_neighbours(vectors, 2)
     np.testing.assert_array_equal(found, [[1, 2], [0, 2], [1, 0], [2, 1]])
+
+
+def test_whole_photographs_have_codes_by_the_network_of_a_round(clusters, tmp_path, capsys):
+    flags = ["--unit", "image", "--bits", "8", "--round", "1"]
+    learn_attributes._report(parse(clusters, tmp_path / "run", *flags))
+    shown = capsys.readouterr()
+    assert "8 attributes of 240 photographs" in shown.out
+    assert "240 of 240 photographs described" in shown.err
+    assert read_module(tmp_path / "run/module")["attributes"]["unit"] == "image"
+    learn_attributes.main(parse(clusters, tmp_path / "other", *flags, "--untrained"))
+    codes = [np.load(tmp_path / name / "codes.npy") for name in ("run", "other")]
+    assert not np.array_equal(*codes)
+    with pytest.raises(ValueError, match="needs a network"):
+        learn_attributes.main(parse(clusters, tmp_path / "none", "--unit", "image", "--round", "0"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--unit", "photo"], "`--unit` must be one of"),
+        (["--untrained"], "`--untrained` belongs to"),
+        (["--unit", "image", "--neighbours", "3"], "`--neighbours` belongs to"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(clusters, tmp_path, capsys, flags, message):
+    with pytest.raises(SystemExit):
+        parse(clusters, tmp_path / "run", *flags)
+    assert message in capsys.readouterr().err

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_ctxattr.attributes import AttributeRecipe
+from keras_ctxattr.attributes import AttributeRecipe, learn_attributes
 from keras_ctxattr.context.recipe import ContextRecipe, build_predictor
 from keras_ctxattr.data.grids import grid_batches
 from keras_ctxattr.data.manifest import scan_images
@@ -26,6 +26,8 @@ def manifest(tmp_path_factory):
 def test_there_is_a_recipe_for_each_that_the_readme_names():
     names = {"small_photos", "released", "paper", "vgg", "imagenet"}
     assert names <= set(recipe_names())
+    kinds = ("cifar10", "stl10", "contours", "photos", "imagenet", "paper")
+    assert {f"attributes_{kind}" for kind in kinds} == set(recipe_names(AttributeRecipe))
 
 
 @pytest.mark.parametrize("name", recipe_names(ContextRecipe))
@@ -47,6 +49,16 @@ def test_recipe_takes_a_step(name, manifest):
     logs = model.train_on_batch(batch, return_dict=True)
     assert 1.0 < logs["loss"] < 6.0
     assert not np.array_equal(model.head.fc9.kernel.numpy(), before)
+
+
+@pytest.mark.parametrize("name", recipe_names(AttributeRecipe))
+def test_attribute_recipe_takes_its_steps(name, tmp_path):
+    recipe = dataclasses.replace(
+        load_recipe(name, AttributeRecipe), num_attributes=8, passes=1, min_steps=0, batch_size=16
+    )
+    vectors = np.random.default_rng(0).standard_normal((24, 12)).astype(np.float32)
+    summary = learn_attributes(vectors, np.arange(24) // 4, tmp_path / "run", recipe)
+    assert summary["steps"] == 2 and len(summary["bits"]["shares"]) == 8
 
 
 def test_unknown_recipe_lists_the_known_ones():

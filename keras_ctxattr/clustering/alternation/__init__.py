@@ -1,7 +1,19 @@
 """Clustering and network training in turn, from images to clusters, in a run folder."""
 
-from keras_ctxattr.clustering.alternation.reading import ClusterRound, open_round, open_rounds
+from keras_ctxattr.clustering.alternation.reading import (
+    ClusterRound,
+    open_images,
+    open_round,
+    open_rounds,
+)
 from keras_ctxattr.clustering.alternation.recipe import AlternationRecipe
 from keras_ctxattr.clustering.alternation.rounds import alternate_clusters
 
-__all__ = ["AlternationRecipe", "ClusterRound", "alternate_clusters", "open_round", "open_rounds"]
+__all__ = [
+    "AlternationRecipe",
+    "ClusterRound",
+    "alternate_clusters",
+    "open_images",
+    "open_round",
+    "open_rounds",
+]

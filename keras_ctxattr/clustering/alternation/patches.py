@@ -50,6 +50,8 @@ def collect_patches(
         size=recipe.size,
         unit=recipe.unit,
         patches_per_image=recipe.patches_per_image,
+        min_pixels=recipe.min_pixels,
+        max_pixels=recipe.max_pixels,
         seed=seed,
         progress=say_cut,
     )

@@ -7,7 +7,9 @@ from typing import Any
 import keras
 
 from keras_ctxattr.clustering.alternation.network import BACKBONE
+from keras_ctxattr.clustering.alternation.patches import IMAGES
 from keras_ctxattr.clustering.table import ClusterTable
+from keras_ctxattr.data.manifest import Manifest
 from keras_ctxattr.data.patches import PatchTable
 from keras_ctxattr.features import FeatureTable
 from keras_ctxattr.runs import Run
@@ -38,6 +40,25 @@ class ClusterRound:
     def load_backbone(self) -> keras.Model | None:
         """Gives the network, or None in round 0."""
         return self.backbone_path and keras.saving.load_model(self.backbone_path)
+
+
+def open_images(folder: str | Path) -> Manifest:
+    """Gives the images that a run's patches were cut from.
+
+    Args:
+        folder: of `alternate_clusters`.
+
+    Raises:
+        RunError: if it is no such run.
+        ValueError: if its patches are not of images, as those of contours.
+    """
+    run = Run.read(folder, kind=KIND)
+    path = run.path / IMAGES
+    if not path.exists():
+        raise ValueError(
+            f"The run must have cut patches of images. Received: {run.path}, without {IMAGES}"
+        )
+    return Manifest.load(path)
 
 
 def open_rounds(folder: str | Path) -> list[ClusterRound]:

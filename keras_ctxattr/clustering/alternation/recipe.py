@@ -35,6 +35,8 @@ class AlternationRecipe:
             `keras_ctxattr.data.patches.cut_patches`, or `"contour"`: binary cutouts of the boundary
             maps of BSDS500.
         patches_per_image: for `"random"`.
+        min_pixels: for `"random"` and `"lattice"`: smallest area that an image is scaled to.
+        max_pixels: largest such area.
         num_patches: for `"contour"`, of all images.
         backbone: name of the network, see `keras_ctxattr.backbones.BACKBONES`.
         backbone_options: keyword arguments of that function.
@@ -67,6 +69,8 @@ class AlternationRecipe:
     size: int = 32
     unit: str = "image"
     patches_per_image: int | None = None
+    min_pixels: int = 150_000
+    max_pixels: int = 450_000
     num_patches: int = 100_000
     backbone: str = "small"
     backbone_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
