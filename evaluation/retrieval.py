@@ -55,7 +55,7 @@ class Config:
         run: run folder of training.learn_attributes that learnt from all of these images, each as
             one patch, where there is no module (attributes of hand-made features); may be repeated.
         method: hashing methods on fixed features, with commas: lsh, pcah, sh, itq, dh.
-        features: what they hash: hog, daisy, fisher, or the folder of a module.
+        features: what they hash: hog, daisy, fisher, colour, or the folder of a module.
         bits: bits of their codes; may be repeated.
         size: side in pixels of the patches that features describe.
         protocol: name of the protocol, for results.json; it says more where queries are taken from

@@ -1,16 +1,19 @@
-"""The main job in six minutes: from photographs to features, a picture of them and a module.
+"""The main job in six minutes: photographs to features and attributes, pictures and a module.
 
 Without photographs of the user's own it learns from the colour scenes that ship inside
 scikit-image and scikit-learn: enough to see that everything works, and evidence of nothing.
 """
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
+from keras_ctxattr.attributes import encode_samples
+from keras_ctxattr.attributes.hasher import AttributeHasher
 from keras_ctxattr.context.evaluation import (
     backbone_function,
     describe_patches,
@@ -29,7 +32,9 @@ from keras_ctxattr.context.training import (
 from keras_ctxattr.data.grids import GridConfig
 from keras_ctxattr.data.manifest import Manifest
 from keras_ctxattr.pictures import neighbours_sheet, write_png
+from keras_ctxattr.pipeline.attributes import learn_vector_attributes, vector_recipe
 from keras_ctxattr.runs import Run
+from keras_ctxattr.search import HammingIndex
 
 TRAINING_SCENES = (
     ("skimage.data", "astronaut.png"),
@@ -46,6 +51,8 @@ TRAINING_SCENES = (
 HELD_OUT_SCENES = (("skimage.data", "coffee.png"), ("sklearn.datasets.images", "china.jpg"))
 
 _NUM_QUERIES, _NUM_GALLERY, _NUM_NEIGHBOURS = 10, 1000, 5
+_NUM_LEARNT = 2000  # patches that attributes are learnt of
+_NUM_ATTRIBUTES = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,8 +65,9 @@ class Quickstart:
         held_out: their keys.
         accuracy: share of held-out pairs whose position was told right; chance is 0.125.
         seconds: time spent training.
-        module: folder of the reusable SavedModel.
-        picture: PNG of query patches and their nearest neighbours.
+        module: folder of the reusable SavedModel: features, attributes and codes of patches.
+        picture: PNG of query patches and their nearest neighbours by features.
+        search: PNG of the same queries and the patches with the nearest codes.
     """
 
     num_training: int
@@ -69,6 +77,7 @@ class Quickstart:
     seconds: float
     module: Path
     picture: Path
+    search: Path
 
 
 def bundled_scenes() -> tuple[list[Path], list[Path]]:
@@ -106,7 +115,7 @@ def run_quickstart(
     recipe: ContextRecipe | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Quickstart:
-    """Learns, scores, draws and exports; the same call again goes on where it stopped.
+    """Learns features and attributes, draws and exports; the same call again goes on.
 
     Args:
         photos: sources of photographs; the bundled scenes if empty.
@@ -132,9 +141,11 @@ def run_quickstart(
         progress=progress,
     )
     predictor = load_predictor(run_folder)
-    export_run(run_folder, module, overwrite=True)
     images = split_run(Run.read(run_folder))
     write_png(picture, _neighbours_picture(predictor, images, seed))
+    hasher = _learn_attributes(predictor, images[0], folder / "attributes", seed)
+    export_run(run_folder, module, overwrite=True, model=hasher)
+    write_png(folder / "search.png", _search_picture(hasher, images, seed))
     return Quickstart(
         num_training=summary["num_training_images"],
         num_held_out=summary["num_held_out_images"],
@@ -143,7 +154,38 @@ def run_quickstart(
         seconds=summary["seconds"],
         module=module,
         picture=picture,
+        search=folder / "search.png",
     )
+
+
+def _learn_attributes(
+    predictor: ContextPredictor, images: Manifest, folder: Path, seed: int
+) -> AttributeHasher:
+    """Gives attributes of patches, by the network as it is: a projection of its features."""
+    sample = sample_patches(images, _NUM_LEARNT, seed=seed + 1)
+    vectors = describe_patches(backbone_function(predictor), sample.patches)
+    # A run that was given more time has other features: what was learnt of the old ones goes.
+    shutil.rmtree(folder, ignore_errors=True)
+    hasher = learn_vector_attributes(
+        vectors, folder, vector_recipe(_NUM_ATTRIBUTES), groups=sample.images, seed=seed
+    )
+    return hasher.with_backbone(predictor.backbone)
+
+
+def _search_picture(
+    hasher: AttributeHasher, images: tuple[Manifest, Manifest], seed: int
+) -> np.ndarray:
+    """Draws held-out query patches beside the training patches with the nearest codes."""
+    gallery = sample_patches(images[0], _NUM_GALLERY, seed=seed)
+    queries = sample_patches(images[1], _NUM_QUERIES, seed=seed)
+    index = HammingIndex(encode_samples(hasher, gallery.patches))
+    _, rows = index.search(encode_samples(hasher, queries.patches), count=len(gallery))
+    found = []
+    for order in rows:  # the nearest of each image, as for features
+        _, first = np.unique(gallery.images[order], return_index=True)
+        found.append([gallery.patches[row] for row in order[np.sort(first)[:_NUM_NEIGHBOURS]]])
+    title = f"nearest codes of {_NUM_ATTRIBUTES} bits"
+    return neighbours_sheet(list(queries.patches), {title: found}, tile_size=96)
 
 
 def _neighbours_picture(

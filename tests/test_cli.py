@@ -146,11 +146,11 @@ def test_quickstart_learns_from_photographs_and_export_repeats_its_module(
     assert lines[0].startswith("Held out, never learnt from: ")
     assert all(key in lines[0] for key in held_out[:3])
     assert "Demonstration" not in told
-    assert lines[-1].startswith(
-        f"Go on     python -m training.pretrain_context --images '{more_photos}'"
-    )
-    assert (out / "neighbours.png").stat().st_size > 0
+    assert lines[-1].startswith(f"Go on     ctxattr learn '{more_photos}' --out learnt")
+    for picture in ("neighbours.png", "search.png"):
+        assert (out / picture).stat().st_size > 0
     described = json.loads((out / "module" / "module.json").read_text())
+    assert described["attributes"]["unit"] == "patch"
     accuracy = Run.read(out / "run").summary["accuracy"]
     assert described["metrics"]["held_out_accuracy"] == accuracy
     module = tmp_path / "module"
@@ -171,7 +171,7 @@ def test_quickstart_without_photographs_says_that_it_is_a_demonstration(
     assert lines[0] == (
         "Demonstration on 11 bundled scenes, not evidence. Held out: coffee.png, china.jpg."
     )
-    assert lines[-1] == "Go on     ctxattr quickstart YOUR_PHOTOS --out mine"
+    assert lines[-1].startswith("Go on     ctxattr learn YOUR_PHOTOS --out learnt")
     assert (tmp_path / "quickstart" / "module" / "saved_model.pb").exists()
 
 

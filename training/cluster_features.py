@@ -24,7 +24,7 @@ class Config:
     Attributes:
         images: folder, archive, TFRecord file or tfds:NAME; may be repeated.
         run: run folder; made, or resumed.
-        features: first features: hog, daisy, fisher, or the folder of a module.
+        features: first features: hog, daisy, fisher, colour, or the folder of a module.
         rounds: rounds of training and clustering after the first clustering.
         unit: what is clustered: image (each as one patch), random or lattice (patches of each), or
             contour (binary patches of the ground truth of BSDS500).

@@ -1,4 +1,4 @@
-"""`ctxattr quickstart` and `ctxattr export`: from photographs to a module, from a run to one."""
+"""`ctxattr quickstart`, `learn` and `export`: from photographs to a module, from a run to one."""
 
 import shlex
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from keras_ctxattr.cli.app import app, load_tensorflow, printable, scan_progress
+from keras_ctxattr.cli.app import Photos, app, load_tensorflow, printable, scan_progress
 
 MAX_NAMED = 3  # held-out photographs named on the screen
 
@@ -24,7 +24,7 @@ def quickstart(
     minutes: Annotated[float, typer.Option(min=0.01, help="Training time in minutes.")] = 3.5,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of all draws.")] = 0,
 ) -> None:
-    """Learn features in about six minutes, look at them, and write them as a module."""
+    """Learn features and attributes in about six minutes, look at them, write a module."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -54,7 +54,9 @@ def quickstart(
         f"gives 12.5%. Trained on {result.num_training} for {result.seconds / 60:.1f} minutes."
     )
     print(f"Look at   {result.picture}   (query | neighbours learnt | neighbours untrained)")
-    print(f"Load      tf.saved_model.load({str(result.module)!r})(images)   # RGB in [0, 1]")
+    print(f"Look at   {result.search}   (query | patches with the nearest codes)")
+    print(f"Load      module = tf.saved_model.load({str(result.module)!r})")
+    print("          module(images), module.codes(images)   # RGB in [0, 1]")
     print(f"Go on     {_next_command(photos)}")
 
 
@@ -64,11 +66,51 @@ def _name_some(names: Sequence[str]) -> str:
 
 
 def _next_command(photos: Sequence[str] | None) -> str:
-    if not photos:
-        return "ctxattr quickstart YOUR_PHOTOS --out mine"
-    images = " ".join(f"--images {shlex.quote(source)}" for source in photos)
-    run = "--run runs/photos --minutes 60"
-    return f"python -m training.pretrain_context {images} {run}   # in a clone of the repository"
+    named = " ".join(shlex.quote(source) for source in photos or ["YOUR_PHOTOS"])
+    return f"ctxattr learn {named} --out learnt   # every stage, an hour or more"
+
+
+@app.command()
+def learn(
+    photos: Photos,
+    out: OutFolder,
+    hours: Annotated[
+        float | None,
+        typer.Option(
+            help="Time for all stages; an hour for training, and what describing takes, if none."
+        ),
+    ] = None,
+    bits: Annotated[int, typer.Option(help="Bits of a code, a multiple of 8.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of all draws.")] = 0,
+) -> None:
+    """Learn features and attributes of your photographs, and write them as a module.
+
+    Every stage's time is estimated first. The same command again goes on where it stopped.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    console.print("Starting TensorFlow ...")
+    load_tensorflow()
+    from keras_ctxattr.pipeline import learn_from_photographs
+
+    with scan_progress() as progress:
+        result = learn_from_photographs(
+            photos,
+            out,
+            hours=hours,
+            num_attributes=bits,
+            seed=seed,
+            progress=progress,
+            report=lambda line: console.print(line, markup=False),
+        )
+    total = sum(result.seconds.values()) / 60
+    print(f"{result.num_photographs:,} photographs have codes of {bits} bits; {total:.0f} minutes.")
+    print(f"Look at   {result.neighbours}   (photograph | those with the nearest codes)")
+    print(f"          {result.attributes}   (photographs on both sides of an attribute)")
+    print(f"Codes     {result.codes}   (names in keys.txt beside it)")
+    print(f"Load      module = tf.saved_model.load({str(result.module)!r})")
+    print("          module.encode_bytes(files)   # the codes of image files")
 
 
 @app.command()

@@ -60,7 +60,12 @@ def _check_stands_in(checkpoint: Checkpoint | None, run: Run) -> None:
 
 
 def export_run(
-    folder: str | Path, directory: str | Path, *, colour: str = "none", overwrite: bool = False
+    folder: str | Path,
+    directory: str | Path,
+    *,
+    colour: str = "none",
+    overwrite: bool = False,
+    model: keras.Model | None = None,
 ) -> Path:
     """Writes the features that a run learnt as a reusable SavedModel.
 
@@ -69,13 +74,14 @@ def export_run(
         directory: where to write, see `keras_ctxattr.export.export_module`.
         colour: `"none"` or `"project"`.
         overwrite: whether to replace a module that is there.
+        model: what to export in place of the run's own model, such as attributes of its features.
 
     Returns:
         The folder of the module.
     """
     run = Run.read(folder, kind=KIND)
     return export_module(
-        load_predictor(folder),
+        load_predictor(folder) if model is None else model,
         directory,
         colour=colour,
         metadata={"run": run.config, "summary": run.summary},

@@ -16,6 +16,7 @@ _NAMES = {
     "DAISY": "descriptors",
     "DESCRIPTORS": "descriptors",
     "HOG": "descriptors",
+    "ColourHistogram": "descriptors",
     "FeatureTable": "table",
     "FisherVectors": "descriptors",
     "ModuleFeatures": "descriptors.module",

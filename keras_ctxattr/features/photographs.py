@@ -84,7 +84,7 @@ def describe_photographs(
 
 def _choose(manifest: Manifest, max_aspect: float) -> Manifest:
     sides = np.stack([manifest.heights, manifest.widths])
-    is_thin = sides.max(0, initial=1) > max_aspect * np.maximum(sides.min(0, initial=1), 1)
+    is_thin = sides.max(axis=0) > max_aspect * np.maximum(sides.min(axis=0), 1)
     reason = f"sides differ more than {max_aspect:g} times"
     usable = manifest.skip_where(is_thin & (manifest.skips == ""), reason).usable()
     if not len(usable):

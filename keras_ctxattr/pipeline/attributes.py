@@ -66,7 +66,7 @@ def learn_vector_attributes(
     labels = ClusterTable.open(stored).labels
     recipe = recipe or vector_recipe()
     learn_attributes(np.asarray(vectors[:]), labels, target / "run", recipe, seed=seed)
-    return load_hasher(target / "run")
+    return load_vector_hasher(target)
 
 
 def _cluster(vectors: Any, groups: np.ndarray | None, seed: int) -> ClusterTable:
@@ -93,3 +93,12 @@ def _cluster(vectors: Any, groups: np.ndarray | None, seed: int) -> ClusterTable
     )
     clustering = KMeansClustering(count, normalize=True, random_state=seed).fit(vectors)
     return ClusterTable.of(clustering, vectors, {"parameters": clustering.get_params()})
+
+
+def load_vector_hasher(folder: str | Path) -> AttributeHasher:
+    """Reads the model that `learn_vector_attributes` left in a folder.
+
+    Raises:
+        RunError: if there is none, or it is not finished.
+    """
+    return load_hasher(Path(folder) / "run")

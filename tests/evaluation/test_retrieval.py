@@ -158,7 +158,7 @@ def test_queries_of_the_gallery_and_jpeg_stand_in_the_protocols_name(images, tmp
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({}, "`--module` or `--method`"),
+        ({}, "`--module`, `--run` or `--method`"),
         ({"method": "itq,nosuch"}, "Received: nosuch"),
         ({"method": "lsh", "num_draws": 0}, "--num-draws"),
         ({"method": "lsh", "bits": [16, 12]}, "`--bits`.*Received: 16, 12"),

@@ -9,6 +9,7 @@ from keras_ctxattr.features.descriptors import (
     DAISY,
     DESCRIPTORS,
     HOG,
+    ColourHistogram,
     FisherVectors,
     describe_batch,
     load_descriptor,
@@ -270,11 +271,38 @@ def test_file_that_holds_no_descriptor_is_refused(tmp_path) -> None:
     HOG(32).save(path)
     refused("of class DAISY.* with HOG", DAISY.load, path)
     np.savez(path, config=json.dumps({"class": "Eval"}))
-    refused("one of HOG, DAISY, FisherVectors.* with Eval", load_descriptor, path)
+    refused("one of HOG, DAISY, FisherVectors, ColourHistogram.* with Eval", load_descriptor, path)
 
 
 def test_unknown_name_lists_the_known_ones(tmp_path) -> None:
     for name in DESCRIPTORS:
         assert make_descriptor(name, 32).size == 32
     for wrong in ("sift", tmp_path, ""):
-        refused("one of hog, daisy, fisher, or the folder of a module", make_descriptor, wrong, 32)
+        refused(
+            "one of hog, daisy, fisher, colour, or the folder of a module",
+            make_descriptor,
+            wrong,
+            32,
+        )
+
+
+def test_colours_are_counted_by_hand():
+    """Two thirds red, a third of a blue that is just under a bin's border."""
+    pixels = np.zeros((2, 3, 3, 3), np.uint8)
+    pixels[0, :2] = (255, 0, 0)
+    pixels[0, 2] = (0, 0, 127)
+    pixels[1] = (128, 128, 128)
+    vectors = ColourHistogram(3, bins=2)(pixels)
+    np.testing.assert_allclose(vectors[0], np.sqrt([1 / 3, 0, 0, 0, 2 / 3, 0, 0, 0]), atol=1e-6)
+    np.testing.assert_array_equal(vectors[1], [0, 0, 0, 0, 0, 0, 0, 1])
+
+
+def test_colours_of_a_shuffled_patch_are_the_same_and_as_numpy_counts_them():
+    pixels = make_patches(3, 32)
+    vectors = ColourHistogram(32)(pixels)
+    shuffled = pixels.reshape(3, -1, 3)[:, np.random.default_rng(0).permutation(32 * 32)]
+    np.testing.assert_array_equal(ColourHistogram(32)(shuffled.reshape(pixels.shape)), vectors)
+    for patch, vector in zip(pixels, vectors, strict=True):
+        counts, _ = np.histogramdd(patch.reshape(-1, 3), bins=8, range=[(0, 256)] * 3)
+        np.testing.assert_allclose(vector**2, counts.ravel() / 32**2, atol=1e-6)
+    refused("`bins` from 2 to 16", ColourHistogram, 32, bins=17)

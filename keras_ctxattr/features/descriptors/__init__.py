@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from keras_ctxattr.features.descriptors.base import Descriptor, describe_batch, read_descriptor
+from keras_ctxattr.features.descriptors.colour import ColourHistogram
 from keras_ctxattr.features.descriptors.daisy import DAISY
 from keras_ctxattr.features.descriptors.fisher import FisherVectors
 from keras_ctxattr.features.descriptors.hog import HOG
@@ -18,6 +19,7 @@ DESCRIPTORS: dict[str, type[Descriptor]] = {
     "hog": HOG,
     "daisy": DAISY,
     "fisher": FisherVectors,
+    "colour": ColourHistogram,
 }
 """From the name a user types to the class; each is made with `size` alone."""
 
@@ -25,6 +27,7 @@ __all__ = [
     "DAISY",
     "DESCRIPTORS",
     "HOG",
+    "ColourHistogram",
     "Descriptor",
     "FisherVectors",
     "describe_batch",
@@ -38,7 +41,7 @@ def make_descriptor(name: str | Path, size: int) -> Descriptor:
     """Makes a descriptor from what a user typed.
 
     Args:
-        name: `"hog"`, `"daisy"`, `"fisher"`, or the folder of an exported module.
+        name: `"hog"`, `"daisy"`, `"fisher"`, `"colour"`, or the folder of an exported module.
         size: Side of a patch in pixels.
 
     Returns:
