@@ -18,7 +18,7 @@ from keras_ctxattr.export.module import PHOTO_PIXELS
 
 TRAINING_HOURS = 1.0  # where the user does not say how long; describing comes on top
 
-_CONTEXT_SHARE = 0.4  # of the time for training
+_CONTEXT_SHARE = 0.3  # of the time for training
 _CLUSTERED_SHARE = 0.7  # of the patches, about what is in a cluster
 _CLUSTERING_SECONDS = 0.012  # a patch, of both clusterings together; measured on two cores
 _MAX_CLUSTERING = 0.3  # of the time for clusters and their network
