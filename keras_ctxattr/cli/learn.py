@@ -102,7 +102,7 @@ def learn(
             num_attributes=bits,
             seed=seed,
             progress=progress,
-            report=lambda line: console.print(line, markup=False),
+            report=lambda line: console.print(line, markup=False, soft_wrap=True),
         )
     total = sum(result.seconds.values()) / 60
     print(f"{result.num_photographs:,} photographs have codes of {bits} bits; {total:.0f} minutes.")
