@@ -24,7 +24,7 @@ from evaluation.checks import check_counts, check_seed
 from evaluation.report import check_folder, collect, print_table, track, write_results
 from keras_ctxattr.attributes import hamming
 from keras_ctxattr.attributes.baselines import BASELINES
-from keras_ctxattr.clustering import open_round
+from keras_ctxattr.clustering import open_images, open_round
 from keras_ctxattr.data.images import encoded_reader
 from keras_ctxattr.data.labels import read_labels
 from keras_ctxattr.data.manifest import Manifest
@@ -53,7 +53,8 @@ class Config:
         queries: images from which queries are drawn; the gallery's if not given.
         module: folder of a module with attributes; may be repeated.
         run: run folder of training.learn_attributes that learnt from all of these images, each as
-            one patch, where there is no module (attributes of hand-made features); may be repeated.
+            one patch, where there is no module (attributes of hand-made features); not with
+            --queries; may be repeated.
         method: hashing methods on fixed features, with commas: lsh, pcah, sh, itq, dh.
         features: what they hash: hog, daisy, fisher, colour, or the folder of a module.
         bits: bits of their codes; may be repeated.
@@ -90,6 +91,11 @@ class Config:
             raise ValueError(
                 "`--bits` must be multiples of 8, so that codes are whole bytes. Received: "
                 f"{', '.join(map(str, self.bits))}"
+            )
+        if self.run and self.queries:
+            raise ValueError(
+                "`--run` knows the codes of its own images: leave `--queries` out. Received: "
+                f"--queries {self.queries}"
             )
         unknown = sorted(set(self.methods) - set(BASELINES))
         if unknown:
@@ -267,8 +273,13 @@ def _read_codes(folder: Path, manifest: Manifest) -> np.ndarray:
             + str(folder)
         )
     patches = open_round(source["clusters"], source["round"]).patches
-    rows = {patches.keys[image]: row for row, image in enumerate(patches.image_ids.tolist())}
-    names = manifest.keys.tolist()
+    learnt = open_images(source["clusters"])
+    contents = dict(zip(learnt.image_ids.tolist(), learnt.digests, strict=True))
+    rows = {
+        (patches.keys[image], contents[image]): row
+        for row, image in enumerate(patches.image_ids.tolist())
+    }
+    names = list(zip(manifest.keys, manifest.digests, strict=True))
     if len(rows) != len(patches) or not set(names) <= rows.keys():
         raise ValueError(
             "`--run` must have learnt from all images, each as one patch. Received: "

@@ -5,7 +5,6 @@ scikit-image and scikit-learn: enough to see that everything works, and evidence
 """
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -32,8 +31,11 @@ from keras_ctxattr.context.training import (
 from keras_ctxattr.data.grids import GridConfig
 from keras_ctxattr.data.manifest import Manifest
 from keras_ctxattr.pictures import neighbours_sheet, write_png
-from keras_ctxattr.pipeline.attributes import learn_vector_attributes, vector_recipe
-from keras_ctxattr.runs import Run
+from keras_ctxattr.pipeline.attributes import (
+    learn_vector_attributes,
+    vector_recipe,
+)
+from keras_ctxattr.runs import Run, digest_arrays
 from keras_ctxattr.search import HammingIndex
 
 TRAINING_SCENES = (
@@ -122,19 +124,23 @@ def run_quickstart(
         folder: where the run, the module and the picture go.
         minutes: training time.
         seed: seed of weights and draws, 0 to 2**31 - 1.
-        recipe: network, sampling and optimiser; `quickstart_recipe()` if None.
+        recipe: network, sampling and optimiser, with the preset "released"; `quickstart_recipe()`
+            if None.
         progress: called with (files looked at, files in all or None).
 
     Raises:
         ValueError: if the photographs or the folder are unusable.
     """
+    recipe = recipe or quickstart_recipe()
+    if recipe.preset != "released":  # the only one that attributes know
+        raise ValueError(f"`recipe` must have the preset 'released'. Received: {recipe.preset!r}")
     folder = Path(folder)
     run_folder, module, picture = folder / "run", folder / "module", folder / "neighbours.png"
     training, held_out = bundled_scenes()
     summary = train_context(
         photos or training,
         run_folder,
-        recipe or quickstart_recipe(),
+        recipe,
         minutes=minutes,
         seed=seed,
         held_out_images=() if photos else held_out,
@@ -143,7 +149,7 @@ def run_quickstart(
     predictor = load_predictor(run_folder)
     images = split_run(Run.read(run_folder))
     write_png(picture, _neighbours_picture(predictor, images, seed))
-    hasher = _learn_attributes(predictor, images[0], folder / "attributes", seed)
+    hasher = _learn_attributes(predictor, images[0], run_folder / "attributes", seed)
     export_run(run_folder, module, overwrite=True, model=hasher)
     write_png(folder / "search.png", _search_picture(hasher, images, seed))
     return Quickstart(
@@ -164,10 +170,10 @@ def _learn_attributes(
     """Gives attributes of patches, by the network as it is: a projection of its features."""
     sample = sample_patches(images, _NUM_LEARNT, seed=seed + 1)
     vectors = describe_patches(backbone_function(predictor), sample.patches)
-    # A run that was given more time has other features: what was learnt of the old ones goes.
-    shutil.rmtree(folder, ignore_errors=True)
+    # A run that was given more time has other features, and attributes of their own.
+    place = folder / digest_arrays([vectors])
     hasher = learn_vector_attributes(
-        vectors, folder, vector_recipe(_NUM_ATTRIBUTES), groups=sample.images, seed=seed
+        vectors, place, vector_recipe(_NUM_ATTRIBUTES), groups=sample.images, seed=seed
     )
     return hasher.with_backbone(predictor.backbone)
 

@@ -136,10 +136,13 @@ def test_quickstart_learns_from_photographs_and_export_repeats_its_module(
     # A wrong folder used to occupy the output for the right one.
     code, _, error = run_main(monkeypatch, capfd, "quickstart", tmp_path / "none", "--out", out)
     assert code == cli.ERROR_CODE and "must exist" in error and not out.exists()
+    (out / "attributes").mkdir(parents=True)  # what is not its own once was deleted
+    (out / "attributes/mine.txt").write_text("mine")
     code, told, error = run_main(
         monkeypatch, capfd, "quickstart", more_photos, "--out", out, "--minutes", 0.02
     )
     assert code == 0, error
+    assert (out / "attributes/mine.txt").read_text() == "mine"
     assert "photographs to learn from" in error
     lines = told.splitlines()
     held_out = list(split_run(Run.read(out / "run"))[1].keys)

@@ -88,8 +88,8 @@ def main(config: Config) -> dict[str, Any]:
         max_pixels=config.max_pixels,
         num_patches=config.num_patches,
         backbone=config.backbone or ("small" if config.size < 64 else "compact"),
-        start=str(config.start) if config.start else None,
         copies=config.copies,
+        transformations={} if config.unit == "contour" else {"flip": 0.5},
         method=config.method,
         clustering=options,
     )
@@ -99,6 +99,7 @@ def main(config: Config) -> dict[str, Any]:
             config.run,
             recipe,
             rounds=config.rounds,
+            start=config.start,
             seed=config.seed,
             progress=progress,
         )

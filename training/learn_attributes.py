@@ -74,8 +74,10 @@ class Config:
             raise ValueError(f"`--unit` must be one of {UNITS}. Received: {self.unit}")
         if self.untrained and self.unit == "patch":
             raise ValueError("`--untrained` belongs to `--unit image`. Received: --unit patch")
-        if self.neighbours is not None and self.unit == "image":
-            raise ValueError("`--neighbours` belongs to `--unit patch`. Received: --unit image")
+        for name in ("neighbours", "backbone_rate"):
+            if getattr(self, name) is not None and self.unit == "image":
+                flag = name.replace("_", "-")
+                raise ValueError(f"`--{flag}` belongs to `--unit patch`. Received: --unit image")
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -125,6 +127,7 @@ def _learn_of_photographs(config: Config, clusters: Any, recipe: Any) -> dict[st
 
     from keras_ctxattr.clustering import open_images
     from keras_ctxattr.pipeline import learn_photo_attributes
+    from keras_ctxattr.pipeline.photographs import DescribingProgress
 
     backbone = clusters.load_backbone()
     if backbone is None:
@@ -141,12 +144,8 @@ def _learn_of_photographs(config: Config, clusters: Any, recipe: Any) -> dict[st
         config.run,
         recipe,
         seed=config.seed,
-        progress=_print_described,
+        progress=DescribingProgress(lambda line: print(line, file=sys.stderr, flush=True)),
     )
-
-
-def _print_described(done: int, total: int | None) -> None:
-    print(f"  {done:,} of {total or 0:,} photographs described", file=sys.stderr, flush=True)
 
 
 def _find_neighbours(vectors: Any, count: int) -> np.ndarray:

@@ -259,7 +259,7 @@ class AttributeHasher(keras.Model):
             backbone: a `keras.Model` whose features, as `describe` gives them, this was trained on.
 
         Raises:
-            ValueError: if this model has a backbone, or the features are as many as other ones.
+            ValueError: if this model has a backbone, or that one gives another number of features.
         """
         num_features = self._settings["num_features"]
         if self.backbone is not None or backbone.output_shape[-1] != num_features:

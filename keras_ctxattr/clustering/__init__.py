@@ -17,6 +17,7 @@ _NAMES = {
     "DiscriminativeClustering": "discriminative",
     "KMeansClustering": "kmeans",
     "LinearSVMs": "svm",
+    "TooFewClustersError": "alternation",
     "alternate_clusters": "alternation",
     "fit_linear_svms": "svm",
     "open_images": "alternation",

@@ -106,7 +106,8 @@ def _vectors(manifest: Manifest, rows: list[int], module: Any) -> Iterator[np.nd
             yield module.serve_bytes(encoded[None]).numpy()[0]
         except tf.errors.InvalidArgumentError as error:
             raise CollectionError(
-                f"A photograph cannot be decoded; remove it, and start in a new folder. Received: "
+                "The photographs must stay as they were when they were scanned: restore what "
+                "changed and give the same command again. Received, not decodable: "
                 f"{manifest.keys[row]}"
             ) from error
 

@@ -11,11 +11,13 @@ from sklearn.exceptions import ConvergenceWarning
 from keras_ctxattr.attributes import AttributeRecipe, learn_attributes, load_hasher
 from keras_ctxattr.attributes.hasher import AttributeHasher
 from keras_ctxattr.clustering import ClusterTable, DiscriminativeClustering, KMeansClustering
+from keras_ctxattr.runs import RunError, digest_arrays
 
 MIN_SAMPLES = 32  # fewer have no clusters worth the name
 
 _SAMPLES_PER_CLUSTER = (4, 16)  # of a half, for each seed: of few samples and of many
 _MANY = 16_000
+_MIN_GROUPS = 8  # fewer cannot be divided into halves of halves
 
 
 def vector_recipe(num_attributes: int = 64) -> AttributeRecipe:
@@ -44,7 +46,8 @@ def learn_vector_attributes(
         vectors: float `[n, num_features]`, at least 32: an array, or a table sliced like one.
         folder: will hold `clusters` and `run`, the run folder of the attributes.
         recipe: `vector_recipe()` if None.
-        groups: int `[n]`: vectors of one group (patches of an image) do not confirm each other.
+        groups: int `[n]`: vectors of one group (patches of an image) do not confirm each other,
+            where there are 8 groups or more.
         seed: seed of every draw.
 
     Returns:
@@ -52,7 +55,7 @@ def learn_vector_attributes(
 
     Raises:
         ValueError: if there are too few vectors, or they are all alike.
-        RunError: if the folder holds another run.
+        RunError: if the folder holds another run, or clusters of other vectors.
     """
     target = Path(folder)
     if len(vectors) < MIN_SAMPLES:
@@ -60,17 +63,24 @@ def learn_vector_attributes(
             f"Attributes are learnt of {MIN_SAMPLES} samples or more; add some. "
             f"Received: {len(vectors)}"
         )
-    stored = target / "clusters"
+    known, stored = np.asarray(vectors[:]), target / "clusters"
+    source = {"vectors": digest_arrays([known])}
     if not stored.exists():
-        _cluster(vectors, groups, seed).save(stored)
-    labels = ClusterTable.open(stored).labels
+        _cluster(vectors, groups, seed, source).save(stored)
+    clusters = ClusterTable.open(stored)
+    if clusters.facts.get("source") != source:
+        raise RunError(f"{target} holds clusters of other vectors: name another folder.")
     recipe = recipe or vector_recipe()
-    learn_attributes(np.asarray(vectors[:]), labels, target / "run", recipe, seed=seed)
+    learn_attributes(known, clusters.labels, target / "run", recipe, source=source, seed=seed)
     return load_vector_hasher(target)
 
 
-def _cluster(vectors: Any, groups: np.ndarray | None, seed: int) -> ClusterTable:
+def _cluster(
+    vectors: Any, groups: np.ndarray | None, seed: int, source: dict[str, str]
+) -> ClusterTable:
     """Gives discriminative clusters; where two or more do not survive, those of k-means."""
+    if groups is not None and len(np.unique(groups)) < _MIN_GROUPS:
+        groups = None
     few, many = _SAMPLES_PER_CLUSTER
     clustering: Any = DiscriminativeClustering(
         samples_per_cluster=many if len(vectors) >= _MANY else few,
@@ -81,7 +91,8 @@ def _cluster(vectors: Any, groups: np.ndarray | None, seed: int) -> ClusterTable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # none at all: said below
         clustering.fit(vectors, groups=groups)
-    table = ClusterTable.of(clustering, vectors, {"parameters": clustering.get_params()})
+    facts = {"source": source, "parameters": clustering.get_params()}
+    table = ClusterTable.of(clustering, vectors, facts)
     if np.sum(np.bincount(table.labels[table.labels >= 0]) >= 2) >= 2:
         return table
     count = max(2, len(vectors) // few)
@@ -92,7 +103,8 @@ def _cluster(vectors: Any, groups: np.ndarray | None, seed: int) -> ClusterTable
         flush=True,
     )
     clustering = KMeansClustering(count, normalize=True, random_state=seed).fit(vectors)
-    return ClusterTable.of(clustering, vectors, {"parameters": clustering.get_params()})
+    facts = {"source": source, "parameters": clustering.get_params()}
+    return ClusterTable.of(clustering, vectors, facts)
 
 
 def load_vector_hasher(folder: str | Path) -> AttributeHasher:

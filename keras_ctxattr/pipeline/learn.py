@@ -12,15 +12,25 @@ import keras
 import numpy as np
 
 from keras_ctxattr.attributes import hamming, score_samples
-from keras_ctxattr.clustering import AlternationRecipe, alternate_clusters, open_round
+from keras_ctxattr.clustering import (
+    AlternationRecipe,
+    TooFewClustersError,
+    alternate_clusters,
+    open_round,
+)
 from keras_ctxattr.context.recipe import ContextRecipe
 from keras_ctxattr.context.training import load_predictor, train_context
+from keras_ctxattr.data.grids import GridConfig
 from keras_ctxattr.data.manifest import Manifest, scan_images
 from keras_ctxattr.data.patches import cut_patches
 from keras_ctxattr.features import FeatureTable
 from keras_ctxattr.pictures import attribute_sheet, neighbours_sheet, write_png
 from keras_ctxattr.pipeline.attributes import MIN_SAMPLES, load_vector_hasher, vector_recipe
-from keras_ctxattr.pipeline.photographs import CODES, learn_photo_attributes
+from keras_ctxattr.pipeline.photographs import (
+    CODES,
+    DescribingProgress,
+    learn_photo_attributes,
+)
 from keras_ctxattr.pipeline.plan import Plan, make_plan, measure_pace
 from keras_ctxattr.runs import Run, write_json
 
@@ -77,8 +87,9 @@ def learn_from_photographs(
     """Learns attributes of photographs, stage after stage; the same call again goes on.
 
     The time is measured on this machine first, shared out among the stages, and told. The folder
-    will hold `plan.json`, a run folder a stage (`context`, `clusters`, `attributes`), and two
-    pictures. The module is `attributes/module`.
+    will hold a run folder for each stage (`context`, `clusters`, `attributes`), `neighbours.png`
+    and `attributes.png`; `images.sqlite`, `plan.json`, `seconds.json`, `backbone.keras` and
+    `thumbnails` are what calls that go on need. The module is `attributes/module`.
 
     Args:
         photographs: folders, archives, TFRecord files or `tfds:` names.
@@ -103,7 +114,7 @@ def learn_from_photographs(
         Doersch, Gupta, Efros 2015; Huang, Loy, Tang 2016.
     """
     recipe = recipe or learning_recipe()
-    _check(hours, num_attributes)
+    _check(hours, num_attributes, seed)
     config = {
         "images": [str(source) for source in photographs],
         "hours": hours,
@@ -113,7 +124,7 @@ def learn_from_photographs(
     }
     with Run.open(folder, config, kind=KIND) as run:
         learning = _Learning(run, photographs, num_attributes, seed, progress, report or _ignore)
-        manifest = learning.scan()
+        manifest = learning.scan(_context_recipe(recipe).grids)
         plan = learning.plan(len(manifest), hours, recipe)
         run.commit()
         stages: dict[str, Callable[[], Any]] = {
@@ -145,7 +156,9 @@ def _ignore(line: str) -> None:
     """Says nothing."""
 
 
-def _check(hours: float | None, num_attributes: int) -> None:
+def _check(hours: float | None, num_attributes: int, seed: int) -> None:
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"`seed` must be from 0 to 2**31 - 1. Received: {seed}")
     if hours is not None and not 0 < hours < math.inf:
         raise ValueError(f"`hours` must be a finite number over 0. Received: {hours}")
     if num_attributes < 8 or num_attributes % 8:
@@ -166,21 +179,22 @@ class _Learning:
     progress: Progress | None
     report: Report
 
-    def scan(self) -> Manifest:
+    def scan(self, grids: GridConfig) -> Manifest:
         """Gives the usable photographs; looks for them at the first start."""
         path = self.run.path / IMAGES
         if path.exists():
             return Manifest.load(path).usable()
         manifest = scan_images(list(self.photographs), progress=self.progress)
-        usable = manifest.usable()
-        if len(usable) < MIN_SAMPLES:
+        large = grids.mark_too_small(manifest).usable()
+        if len(large) < MIN_SAMPLES:
             raise ValueError(
-                f"At least {MIN_SAMPLES} photographs must be usable; `ctxattr check` says why "
-                f"others are not. Received: {len(usable)} of {len(manifest)} files"
+                f"At least {MIN_SAMPLES} photographs must be usable, and large enough to learn "
+                "from; `ctxattr check` says why others are not. Received: "
+                f"{len(large)} of {len(manifest)} files"
             )
         with self.run.writing(IMAGES) as partial:
             manifest.save(partial)
-        return usable
+        return manifest.usable()
 
     def plan(self, count: int, hours: float | None, recipe: AlternationRecipe) -> Plan:
         """Gives the plan, and tells it; it is made at the first start."""
@@ -235,18 +249,21 @@ class _Learning:
         """The second stage."""
         chosen = dataclasses.replace(
             recipe,
-            start=str(self.run.path / BACKBONE),
             patches_per_image=plan.patches_per_image,
             copies=plan.copies,
         )
-        alternate_clusters(
-            self.photographs,
-            self.run.place("clusters"),
-            chosen,
-            rounds=1,
-            seed=self.seed,
-            progress=self.progress,
-        )
+        try:
+            alternate_clusters(
+                self.photographs,
+                self.run.place("clusters"),
+                chosen,
+                rounds=1,
+                start=self.run.path / BACKBONE,
+                seed=self.seed,
+                progress=self.progress,
+            )
+        except TooFewClustersError:
+            self.report("  Too few patches look alike: the network stays as it is.")
 
     def learn_attributes(self, manifest: Manifest) -> None:
         """The third stage."""
@@ -258,11 +275,8 @@ class _Learning:
             self.run.place("attributes"),
             vector_recipe(self.num_attributes),
             seed=self.seed,
-            progress=self._describe_progress,
+            progress=DescribingProgress(self.report),
         )
-
-    def _describe_progress(self, done: int, total: int | None) -> None:
-        self.report(f"  {done:,} of {total or 0:,} photographs described")
 
     def count(self) -> int:
         """Gives the number of photographs that have a code."""
@@ -274,14 +288,29 @@ class _Learning:
         if all(path.exists() for path in paths):
             return
         table = FeatureTable.open(self.run.path / "attributes/photographs")
-        rows = np.flatnonzero(np.isin(manifest.image_ids, table.image_ids))
-        thumbnails = cut_patches(
+        codes = np.load(self.run.path / "attributes" / CODES)
+        hasher = load_vector_hasher(self.run.path / "attributes/attributes")
+        scores = score_samples(hasher, table.vectors)
+        queries, nearest = _find_neighbours(codes, self.seed)
+        highest, lowest = _find_sides(scores)
+        shown = np.unique(np.concatenate([queries, *nearest, *highest, *lowest]))
+        rows = np.searchsorted(manifest.image_ids, table.image_ids[shown])
+        pixels = cut_patches(
             manifest.select(rows), self.run.place("thumbnails"), size=_THUMBNAIL
         ).pixels
-        codes = np.load(self.run.path / "attributes" / CODES)
-        write_png(paths[0], _draw_neighbours(codes, thumbnails, self.seed))
-        hasher = load_vector_hasher(self.run.path / "attributes/attributes")
-        write_png(paths[1], _draw_attributes(score_samples(hasher, table.vectors), thumbnails))
+
+        def look_up(chosen: np.ndarray) -> list[np.ndarray]:
+            return [np.asarray(pixels[int(row)]) for row in np.searchsorted(shown, chosen)]
+
+        found = {"nearest codes": [look_up(one) for one in nearest]}
+        write_png(paths[0], neighbours_sheet(look_up(queries), found, tile_size=_THUMBNAIL))
+        shares = (scores > 0).mean(axis=0)
+        sides = {
+            f"bit {bit}: {shares[bit]:.0%}": (look_up(highest[bit]), look_up(lowest[bit]))
+            for bit in range(len(highest))
+        }
+        title = "Most confident photographs of each attribute"
+        write_png(paths[1], attribute_sheet(sides, tile_size=_THUMBNAIL, title=title))
 
 
 def _context_recipe(recipe: AlternationRecipe) -> ContextRecipe:
@@ -294,32 +323,21 @@ def _context_recipe(recipe: AlternationRecipe) -> ContextRecipe:
     )
 
 
-def _draw_neighbours(codes: np.ndarray, thumbnails: Any, seed: int) -> np.ndarray:
-    """Shows some photographs beside those whose codes are nearest."""
-    generator = np.random.default_rng(seed)
-    chosen = generator.permutation(len(codes))[:_NUM_QUERIES]
-    distances = hamming(codes[chosen], codes)
-    distances[np.arange(len(chosen)), chosen] = 8 * codes.shape[1] + 1  # a query is not shown twice
-    nearest = np.argsort(distances, axis=1, kind="stable")[:, :_NUM_NEIGHBOURS]
-    found = [[np.asarray(thumbnails[int(row)]) for row in rows] for rows in nearest]
-    queries = [np.asarray(thumbnails[int(row)]) for row in chosen]
-    return neighbours_sheet(queries, {"nearest codes": found}, tile_size=_THUMBNAIL)
+def _find_neighbours(codes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gives some photographs, int64 `[queries]`, and those with the nearest codes, `[queries, k]`.
+
+    A photograph is not its own neighbour.
+    """
+    queries = np.random.default_rng(seed).permutation(len(codes))[:_NUM_QUERIES]
+    distances = hamming(codes[queries], codes)
+    distances[np.arange(len(queries)), queries] = 8 * codes.shape[1] + 1
+    return queries, np.argsort(distances, axis=1, kind="stable")[:, :_NUM_NEIGHBOURS]
 
 
-def _draw_attributes(scores: np.ndarray, thumbnails: Any) -> np.ndarray:
-    """Shows the photographs on both sides of the first attributes, the most confident first."""
-    shares = (scores > 0).mean(axis=0)
-    sides = {}
-    for bit in range(min(_NUM_BITS, scores.shape[1])):
-        order = np.argsort(scores[:, bit], kind="stable")
-        highest, lowest = (
-            [np.asarray(thumbnails[int(row)]) for row in end[:_NUM_SHOWN]]
-            for end in (order[::-1], order)
-        )
-        sides[f"bit {bit}: {shares[bit]:.0%}"] = (highest, lowest)
-    return attribute_sheet(
-        sides, tile_size=_THUMBNAIL, title="Most confident photographs of each attribute"
-    )
+def _find_sides(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gives the photographs of the highest and of the lowest scores, int64 `[bits, k]` each."""
+    order = np.argsort(scores[:, :_NUM_BITS], axis=0, kind="stable").T
+    return order[:, ::-1][:, :_NUM_SHOWN], order[:, :_NUM_SHOWN]
 
 
 def _minutes(seconds: float) -> str:

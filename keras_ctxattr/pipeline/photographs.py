@@ -1,7 +1,7 @@
 """Attributes of whole photographs: described once by a network, clustered, projected."""
 
 import dataclasses
-import hashlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ from keras_ctxattr.data.manifest import Manifest
 from keras_ctxattr.export import export_module
 from keras_ctxattr.features import describe_photographs
 from keras_ctxattr.pipeline.attributes import learn_vector_attributes, vector_recipe
-from keras_ctxattr.runs import Run
+from keras_ctxattr.runs import Run, digest_arrays
 
 KIND = "photo_attributes"
 CODES = "codes.npy"
 KEYS = "keys.txt"
 
 Progress = Callable[[int, int | None], None]
+
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 def learn_photo_attributes(
@@ -67,7 +69,7 @@ def learn_photo_attributes(
     recipe = recipe or vector_recipe()
     config = {
         "images": manifest.usable().digest(),
-        "network": _digest(backbone),
+        "network": digest_arrays(backbone.get_weights()),
         "recipe": dataclasses.asdict(recipe),
         "colour": colour,
         "preset": preset,
@@ -104,8 +106,29 @@ def learn_photo_attributes(
     return summary
 
 
-def _digest(backbone: keras.Model) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for weight in backbone.get_weights():
-        digest.update(np.ascontiguousarray(weight, np.float32).tobytes())
-    return digest.hexdigest()
+class DescribingProgress:
+    """Says how many photographs are described, how fast, and how long it will take.
+
+    Args:
+        report: called with a line, at most every ten seconds, and at the end.
+    """
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self.report = report
+        self.start = self.told = time.monotonic()
+        self.first: int | None = None
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Takes (photographs described, all of them)."""
+        now = time.monotonic()
+        if self.first is None:  # those before it were described by an earlier call
+            self.first, self.start = done, now
+        if done != total and now - self.told < _SECONDS_BETWEEN_LINES:
+            return
+        self.told = now
+        line = f"  {done:,} of {total or 0:,} photographs described"
+        rate = (done - self.first) / max(now - self.start, 1e-9)
+        if total and self.first < done < total:
+            left = (total - done) / rate
+            line += f" · {rate:.1f} photographs/s · {left // 60:.0f}:{left % 60:02.0f} left"
+        self.report(line)

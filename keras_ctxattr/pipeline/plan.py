@@ -110,7 +110,7 @@ def make_plan(num_photographs: int, pace: Pace, hours: float | None = None) -> P
     """
     describing = _SETUP_SECONDS + num_photographs * (pace.photograph + _CODES_SECONDS)
     training = 3600 * TRAINING_HOURS if hours is None else 3600 * hours - describing
-    if training < max(_MIN_TRAINING_SECONDS, 0.2 * describing):
+    if hours is not None and training < max(_MIN_TRAINING_SECONDS, 0.2 * describing):
         needed = (describing + max(_MIN_TRAINING_SECONDS, 0.3 * describing)) / 3600
         raise ValueError(
             f"`hours` must be at least {math.ceil(100 * needed) / 100:g} on this machine, where "

@@ -18,7 +18,7 @@ leaves either the old file or the new one.
 
 from keras_ctxattr.runs.checkpoints import Checkpoint
 from keras_ctxattr.runs.folder import Run
-from keras_ctxattr.runs.identity import RunError, RunWarning
+from keras_ctxattr.runs.identity import RunError, RunWarning, digest_arrays
 from keras_ctxattr.runs.table import MetricsTable
 from keras_ctxattr.runs.writing import DiskFullError, write_atomically, write_json
 
@@ -29,6 +29,7 @@ __all__ = [
     "Run",
     "RunError",
     "RunWarning",
+    "digest_arrays",
     "write_atomically",
     "write_json",
 ]

@@ -391,3 +391,35 @@ def test_a_method_takes_its_own_arguments_alone():
         AlternationRecipe(method="kmeans", clustering={"C": 1.0})
     with pytest.raises(ValueError, match="`method` must be one of"):
         AlternationRecipe(method="spectral")
+
+
+def test_a_network_begins_with_the_weights_that_it_is_given(images, finished, tmp_path):
+    start = finished[0] / "rounds/1/training/backbone.keras"
+    recipe = dataclasses.replace(TINY, learning_rate=1e-9, copies=1)
+    alternate_clusters([images], tmp_path / "run", recipe, rounds=1, start=start, seed=3)
+    first, then = (
+        keras.saving.load_model(path).trainable_weights
+        for path in (start, tmp_path / "run/rounds/1/training/backbone.keras")
+    )
+    for before, after in zip(first, then, strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-5)
+    # The same weights elsewhere are the same run.
+    shutil.copy(start, tmp_path / "copy.keras")
+    options = {"rounds": 1, "seed": 3}
+    alternate_clusters([images], tmp_path / "run", recipe, start=tmp_path / "copy.keras", **options)
+    with pytest.raises(RunError, match="start"):
+        alternate_clusters([images], tmp_path / "run", recipe, **options)
+    with pytest.raises(ValueError, match="whose weights have the same shapes"):
+        wider = dataclasses.replace(recipe, backbone_options={"width": 12, "num_features": 16})
+        alternate_clusters([images], tmp_path / "new", wider, start=start, **options)
+    with pytest.raises(ValueError, match="must be a .keras file"):
+        alternate_clusters([images], tmp_path / "new", recipe, start=tmp_path, **options)
+
+
+def test_more_centres_than_patches_leave_the_folder_as_it_was(images, tmp_path):
+    many = dataclasses.replace(TINY, method="kmeans", clustering={"num_clusters": 241})
+    with pytest.raises(ValueError, match="at most the number of patches, 240"):
+        alternate_clusters([images], tmp_path / "run", many)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="`num_clusters` must be at least 1"):
+        dataclasses.replace(TINY, method="kmeans", clustering={"num_clusters": 0})

@@ -1,15 +1,19 @@
 """Every stage in one call: what is made, that it goes on where it stopped, and what is refused."""
 
+import json
+import shutil
+
 import cv2
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ctxattr.clustering import AlternationRecipe
+from keras_ctxattr.clustering import AlternationRecipe, TooFewClustersError, alternate_clusters
 from keras_ctxattr.data.manifest import scan_images
 from keras_ctxattr.pipeline import learn, learn_from_photographs
 from keras_ctxattr.pipeline.plan import Pace, Plan
-from keras_ctxattr.runs import RunError
+from keras_ctxattr.runs import Run, RunError, digest_arrays
 
 TINY = AlternationRecipe(
     features="hog",
@@ -103,12 +107,37 @@ def test_a_call_that_was_stopped_goes_on_at_its_stage(photographs, tmp_path, mon
         patched.setattr(learn, "alternate_clusters", stop)
         learn_from_photographs([photographs], tmp_path / "run", **arguments)
     lines.clear()
-    result = learn_from_photographs([photographs], tmp_path / "run", **arguments)
+    monkeypatch.chdir(tmp_path)  # the same folder by another name
+    result = learn_from_photographs([photographs], "run", **arguments)
     assert lines[0].startswith("context: done before, in")
     assert lines[1].startswith("Stage 2 of 3") and result.num_photographs == 36
 
 
-def test_another_run_is_refused_and_a_failed_start_leaves_nothing(photographs, tmp_path):
+@pytest.mark.slow
+def test_too_few_clusters_of_patches_leave_the_network_as_it_is(
+    finished, photographs, tmp_path, monkeypatch
+):
+    def find_none(*arguments, **options):
+        alternate_clusters(*arguments, **{**options, "rounds": 0})
+        raise TooFewClustersError("none")
+
+    shutil.copytree(finished[0], tmp_path / "run")
+    for name in ("clusters", "attributes"):
+        shutil.rmtree(tmp_path / "run" / name)
+    done = json.loads((tmp_path / "run/seconds.json").read_text())
+    (tmp_path / "run/seconds.json").write_text(json.dumps({"context": done["context"]}))
+    monkeypatch.setattr(learn, "alternate_clusters", find_none)
+    lines: list[str] = []
+    learn_from_photographs(
+        [photographs], tmp_path / "run", num_attributes=16, recipe=TINY, report=lines.append
+    )
+    assert "  Too few patches look alike: the network stays as it is." in lines
+    config = Run.read(tmp_path / "run/attributes").config
+    backbone = keras.saving.load_model(tmp_path / "run/backbone.keras")
+    assert config["network"] == digest_arrays(backbone.get_weights())
+
+
+def test_a_failed_start_leaves_nothing(photographs, tmp_path):
     few = tmp_path / "few"
     few.mkdir()
     for path in sorted(photographs.iterdir())[:5]:
@@ -119,9 +148,16 @@ def test_another_run_is_refused_and_a_failed_start_leaves_nothing(photographs, t
         ({"num_attributes": 12}, "multiple of 8"),
         ({"hours": 0.0}, "`hours` must be"),
         ({"hours": float("nan")}, "`hours` must be"),
+        ({"seed": -1}, "`seed` must be"),
     ):
         with pytest.raises(ValueError, match=message):
             learn_from_photographs([photographs], tmp_path / "run", **options)
+    small = tmp_path / "small"
+    small.mkdir()
+    for path in photographs.iterdir():
+        cv2.imwrite(str(small / path.name), cv2.imread(str(path))[:64, :64])
+    with pytest.raises(ValueError, match=r"large enough to learn from.*Received: 0 of 36 files"):
+        learn_from_photographs([small], tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -12,6 +12,7 @@ from keras_ctxattr.data.manifest import scan_images
 from keras_ctxattr.export import read_module
 from keras_ctxattr.pipeline import learn_photo_attributes
 from keras_ctxattr.pipeline.attributes import learn_vector_attributes, vector_recipe
+from keras_ctxattr.pipeline.photographs import DescribingProgress
 from keras_ctxattr.runs import RunError
 from tests.clustering.concepts import NUM_CONCEPTS, write_concepts
 
@@ -72,6 +73,34 @@ def test_kmeans_stands_in_where_clusters_are_not_found_again(tmp_path, capsys):
     assert hasher.num_attributes == 8
     assert "10 of k-means stand in" in capsys.readouterr().err
     assert ClusterTable.open(tmp_path / "run/clusters").num_clusters == 10
+
+
+def test_other_vectors_in_the_same_folder_are_refused(tmp_path):
+    vectors = np.random.default_rng(0).standard_normal((48, 16)).astype(np.float32)
+    recipe = vector_recipe(num_attributes=8)
+    learn_vector_attributes(vectors, tmp_path / "run", recipe)
+    with pytest.raises(RunError, match="other vectors"):
+        learn_vector_attributes(vectors + 1, tmp_path / "run", recipe)
+
+
+def test_two_groups_do_not_keep_clusters_from_being_found(tmp_path):
+    vectors = np.random.default_rng(0).standard_normal((48, 16)).astype(np.float32)
+    groups = np.arange(48) % 2
+    learn_vector_attributes(vectors, tmp_path / "run", vector_recipe(8), groups=groups)
+
+
+def test_progress_says_the_rate_and_the_time_that_is_left(monkeypatch):
+    lines: list[str] = []
+    clock = iter([0.0, 100.0, 104.0, 120.0, 125.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    progress = DescribingProgress(lines.append)
+    for done in (64, 72, 104, 200):
+        progress(done, 200)
+    assert lines == [
+        "  64 of 200 photographs described",
+        "  104 of 200 photographs described · 2.0 photographs/s · 0:48 left",
+        "  200 of 200 photographs described",
+    ]
 
 
 def test_too_few_are_refused(tmp_path):

@@ -34,6 +34,11 @@ def test_what_cannot_be_done_in_the_time_names_the_time_that_it_takes():
     assert make_plan(50_000, PACE, needed).total_seconds <= 3600 * needed * 1.1
 
 
+def test_without_hours_any_number_of_photographs_is_taken():
+    plan = make_plan(200_000, PACE)
+    assert plan.total_seconds == pytest.approx(3600 + 60 + 200_000 * 0.27, rel=0.1)
+
+
 def test_few_photographs_give_their_time_back_to_context_prediction():
     few, many = make_plan(40, PACE, 1.0), make_plan(2_000, PACE, 1.0)
     assert few.copies == 20 and few.patches_per_image == 16

@@ -5,8 +5,9 @@ python -m training.cluster_features --images BSDS500 --unit contour --size 45 --
 python -m training.learn_attributes --clusters runs/contours --recipe attributes_contours \
     --bits 16 --run runs/contour_attributes
 
-Huang, Loy, Tang 2016, section 5.2: K = 16 or 32, and a million patches. A contour that is mirrored
-is another contour, so nothing is transformed: a bit shall say which way an edge runs.
+Huang, Loy, Tang 2016, section 5.2: K = 16 or 32, and a million patches. A contour that is
+mirrored is another contour: neither command mirrors patches, and the second transforms nothing, so
+that a bit may say which way an edge runs.
 """
 
 from keras_ctxattr.attributes import AttributeRecipe

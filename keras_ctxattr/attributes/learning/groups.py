@@ -1,7 +1,6 @@
 """What attributes are learnt from besides samples: which of them are alike."""
 
 import dataclasses
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import tensorflow as tf
 
 from keras_ctxattr.attributes.batches import count_usable, neighbour_batches, triplet_batches
 from keras_ctxattr.attributes.learning.recipe import AttributeRecipe
+from keras_ctxattr.runs import digest_arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Groups:
     def digest(self) -> str:
         """Tells these groups from others."""
         known = self.labels if self.neighbours is None else self.neighbours
-        return hashlib.blake2b(known.tobytes(), digest_size=16).hexdigest()
+        return digest_arrays([known])
 
     def batches(
         self, samples: Any, recipe: AttributeRecipe, seed: int, first_step: int

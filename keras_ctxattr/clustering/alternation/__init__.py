@@ -7,11 +7,12 @@ from keras_ctxattr.clustering.alternation.reading import (
     open_rounds,
 )
 from keras_ctxattr.clustering.alternation.recipe import AlternationRecipe
-from keras_ctxattr.clustering.alternation.rounds import alternate_clusters
+from keras_ctxattr.clustering.alternation.rounds import TooFewClustersError, alternate_clusters
 
 __all__ = [
     "AlternationRecipe",
     "ClusterRound",
+    "TooFewClustersError",
     "alternate_clusters",
     "open_images",
     "open_round",

@@ -1,7 +1,6 @@
 """The network that learns to tell clusters apart, from random transformations of their samples."""
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from keras_ctxattr.clustering.alternation.recipe import AlternationRecipe
 from keras_ctxattr.data.patches import PatchTable
 from keras_ctxattr.data.shuffling import shuffled_rows
 from keras_ctxattr.layers import PatchProcessing, RandomTransformation
-from keras_ctxattr.runs import Run
+from keras_ctxattr.runs import Run, digest_arrays
 from keras_ctxattr.runs.callbacks import fit_steps
 
 KIND = "cluster_network"
@@ -58,16 +57,16 @@ def _build_backbone(recipe: AlternationRecipe) -> keras.Model:
     return BACKBONES[recipe.backbone](input_size=recipe.size, **recipe.backbone_options)
 
 
-def check_start(recipe: AlternationRecipe) -> None:
-    """Refuses a `start` whose weights the recipe's network cannot take.
+def digest_start(path: Path, recipe: AlternationRecipe) -> str:
+    """Tells the weights that a network shall begin with from others, wherever their file lies.
 
     Raises:
-        ValueError: if it is no such file, or of another network.
+        ValueError: if it is no such file, or the recipe's network cannot take them.
     """
-    path = Path(str(recipe.start))
     if path.suffix != ".keras" or not path.is_file():
         raise ValueError(f"`start` must be a .keras file of a network. Received: {path}")
-    known = [tuple(weight.shape) for weight in keras.saving.load_model(path).weights]
+    weights = keras.saving.load_model(path).get_weights()
+    known = [weight.shape for weight in weights]
     needed = [tuple(weight.shape) for weight in _build_backbone(recipe).weights]
     if known != needed:
         raise ValueError(
@@ -75,6 +74,7 @@ def check_start(recipe: AlternationRecipe) -> None:
             f"whose weights have the same shapes. Received: {path} with {len(known)} weights where "
             f"{len(needed)} are needed, or of other shapes"
         )
+    return digest_arrays(weights)
 
 
 def cluster_batches(
@@ -153,7 +153,7 @@ def train_classifier(
     config = {
         "recipe": dataclasses.asdict(recipe),
         "seed": seed,
-        "labels": hashlib.blake2b(labels.astype(np.int32).tobytes(), digest_size=16).hexdigest(),
+        "labels": digest_arrays([labels.astype(np.int32)]),
     }
     with Run.open(folder, config, kind=KIND) as run:
         model = build_classifier(recipe, len(names), seed)

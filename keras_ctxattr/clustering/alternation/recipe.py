@@ -40,8 +40,6 @@ class AlternationRecipe:
         num_patches: for `"contour"`, of all images.
         backbone: name of the network, see `keras_ctxattr.backbones.BACKBONES`.
         backbone_options: keyword arguments of that function.
-        start: a `.keras` file of such a network, whose weights round 1 begins with; None for random
-            ones.
         copies: random transformations of each clustered patch that the network is trained on.
         transformations: ranges of `RandomTransformation`, where they are not its defaults.
         batch_size: patches in a training step.
@@ -74,7 +72,6 @@ class AlternationRecipe:
     num_patches: int = 100_000
     backbone: str = "small"
     backbone_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    start: str | None = None
     copies: int = 20
     transformations: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"flip": 0.5})
     batch_size: int = 256
@@ -110,6 +107,10 @@ class AlternationRecipe:
         _check_names(
             "transformations", self.transformations, draw_transformations, {"num_patches", "seed"}
         )
+        if self.clustering.get("num_clusters", 1) < 1:
+            raise ValueError(
+                f"`num_clusters` must be at least 1. Received: {self.clustering['num_clusters']}"
+            )
         object.__setattr__(self, "clustering", {**_OPTIONS[self.method], **self.clustering})
         kind = METHODS[self.method]
         _check_names("clustering", self.clustering, kind.__init__, {"self", "random_state"})

@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from keras_ctxattr.backbones.precision import resolve_policy
 from keras_ctxattr.clustering.alternation.network import (
     BACKBONE,
-    check_start,
+    digest_start,
     train_classifier,
 )
 from keras_ctxattr.clustering.alternation.patches import Progress, collect_patches
@@ -30,6 +30,11 @@ from keras_ctxattr.runs import Run, RunError
 
 MAX_SHARE = 0.5  # of the clustered patches in one cluster, from which on clustering has collapsed
 
+
+class TooFewClustersError(RunError):
+    """There are not two clusters to learn from: a round's clusters cannot train a network."""
+
+
 _FIT_ROWS = 20_000  # patches from which first features learn what they have to learn
 
 
@@ -39,6 +44,7 @@ def alternate_clusters(
     recipe: AlternationRecipe | None = None,
     *,
     rounds: int = 3,
+    start: str | Path | None = None,
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: Progress | None = None,
@@ -59,6 +65,8 @@ def alternate_clusters(
             `training`, a run folder too, and `module`, the network's features as a SavedModel.
         recipe: patches, first features, network and clustering.
         rounds: rounds after round 0, at least 0; may grow on a later call.
+        start: a `.keras` file of a network like the recipe's, whose weights round 1 begins with;
+            None for random ones.
         seed: seed of every draw, 0 to 2**31 - 1.
         callbacks: further Keras callbacks of the networks' training, called first.
         progress: called with (files looked at, files in all or None) while images are scanned.
@@ -69,7 +77,8 @@ def alternate_clusters(
 
     Raises:
         ValueError: if a number or the collection is unusable. A new folder is then as it was.
-        RunError: if the folder holds another run, or no cluster was found.
+        RunError: if the folder holds another run.
+        TooFewClustersError: if fewer than two clusters were found. What was done is kept.
         TrainingCollapsed: if a training failed for good.
 
     Reference:
@@ -83,22 +92,31 @@ def alternate_clusters(
             f"Received: rounds={rounds}, seed={seed}"
         )
     make_descriptor(recipe.features, recipe.size)  # fails before anything is scanned
-    if recipe.start:
-        check_start(recipe)
     config = {
         "images": [str(source) for source in images],
         "recipe": dataclasses.asdict(recipe),
         "seed": seed,
         "rounds": rounds,
+        "start": digest_start(Path(start), recipe) if start else None,
     }
     with Run.open(folder, config, kind=KIND, extendable=("rounds",)) as run:
         if run.finished:
             return run.summary
         patches = collect_patches(run, images, recipe, seed, progress)
+        _check_count(recipe, len(patches))
         run.commit()
-        summary = _Alternation(run, patches, recipe, seed, callbacks).go(rounds)
+        summary = _Alternation(run, patches, recipe, start, seed, callbacks).go(rounds)
         run.finish(summary)
         return summary
+
+
+def _check_count(recipe: AlternationRecipe, num_patches: int) -> None:
+    wanted = recipe.clustering.get("num_clusters", 1)
+    if wanted > num_patches:
+        raise ValueError(
+            f"`num_clusters` must be at most the number of patches, {num_patches:,}. "
+            f"Received: {wanted}"
+        )
 
 
 @dataclasses.dataclass
@@ -121,6 +139,7 @@ class _Alternation:
     run: Run
     patches: PatchTable
     recipe: AlternationRecipe
+    start: str | Path | None
     seed: int
     callbacks: Sequence[keras.callbacks.Callback]
 
@@ -210,7 +229,7 @@ class _Alternation:
     def _backbone_of(self, before: _Round) -> Path | None:
         """Gives the network from whose weights the next one begins."""
         if before.number == 0:
-            return Path(self.recipe.start) if self.recipe.start else None
+            return Path(self.start) if self.start else None
         return self.run.path / "rounds" / str(before.number) / "training" / BACKBONE
 
     # --- clusters ---
@@ -254,7 +273,7 @@ def _training_labels(clusters: ClusterTable) -> np.ndarray:
     labels = clusters.labels.copy()
     labels[clusters.validation_rows] = -1
     if len(np.unique(labels[labels >= 0])) < 2:
-        raise RunError(
+        raise TooFewClustersError(
             "There must be at least 2 clusters with patches to learn from: give more images, or "
             "other `clustering` arguments in another run folder. Received: "
             f"{clusters.num_clusters} clusters of {len(labels)} patches, "
