@@ -412,7 +412,7 @@ def test_a_network_begins_with_the_weights_that_it_is_given(images, finished, tm
     with pytest.raises(ValueError, match="whose weights have the same shapes"):
         wider = dataclasses.replace(recipe, backbone_options={"width": 12, "num_features": 16})
         alternate_clusters([images], tmp_path / "new", wider, start=start, **options)
-    with pytest.raises(ValueError, match="must be a .keras file"):
+    with pytest.raises(ValueError, match=r"must be a \.keras file"):
         alternate_clusters([images], tmp_path / "new", recipe, start=tmp_path, **options)
 
 
