@@ -122,8 +122,8 @@ class _Images:
         """Gives the protocol's name with what differs: queries of the gallery, files of JPEG."""
         name = config.protocol
         if not config.queries:
-            queries = config.per_class * len(self.names)
-            name += f"-train{(len(self.labels) - queries) / 1000:.3g}k"
+            count = len(self.labels) - config.per_class * len(self.names)
+            name += f"-train{count}" if count < 1000 else f"-train{count / 1000:.3g}k"
         # The data set itself is lossless: codes of compressed copies find less.
         is_jpeg = all(key.lower().endswith((".jpg", ".jpeg")) for key in self.manifest.keys)
         return f"{name}-jpeg" if is_jpeg and name.startswith("cifar10") else name

@@ -151,7 +151,7 @@ def test_queries_of_the_gallery_and_jpeg_stand_in_the_protocols_name(images, tmp
         out=tmp_path / "out",
     )
     results = retrieval.main(config)
-    assert results["protocol_name"] == "cifar10-p1-train0.06k-jpeg"
+    assert results["protocol_name"] == "cifar10-p1-train60-jpeg"
     shutil.rmtree(tmp_path / "out")
 
 
