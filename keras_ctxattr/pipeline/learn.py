@@ -16,7 +16,7 @@ from keras_ctxattr.clustering import (
     AlternationRecipe,
     TooFewClustersError,
     alternate_clusters,
-    open_round,
+    open_rounds,
 )
 from keras_ctxattr.context.recipe import ContextRecipe
 from keras_ctxattr.context.training import load_predictor, train_context
@@ -267,7 +267,9 @@ class _Learning:
 
     def learn_attributes(self, manifest: Manifest) -> None:
         """The third stage."""
-        last = open_round(self.run.path / "clusters")
+        # Kept or not: that compares the clusters of its features with those of hand-made ones. The
+        # network has learnt more than context prediction alone taught it.
+        last = open_rounds(self.run.path / "clusters")[-1]
         path = last.backbone_path or self.run.path / BACKBONE
         learn_photo_attributes(
             manifest,

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ctxattr.clustering import AlternationRecipe, TooFewClustersError, alternate_clusters
+from keras_ctxattr.clustering import (
+    AlternationRecipe,
+    TooFewClustersError,
+    alternate_clusters,
+    open_rounds,
+)
 from keras_ctxattr.data.manifest import scan_images
 from keras_ctxattr.pipeline import learn, learn_from_photographs
 from keras_ctxattr.pipeline.plan import Pace, Plan
@@ -85,6 +90,16 @@ def test_estimates_are_told_before_the_work(finished):
     assert list(result.seconds) == ["context", "clusters", "attributes"]
     assert any(line.startswith("Stage 3 of 3: attributes") for line in lines)
     assert "  36 of 36 photographs described" in lines
+
+
+@pytest.mark.slow
+def test_photographs_are_described_by_the_network_that_learnt_last(finished):
+    """Where its round was not kept, that of context prediction once was."""
+    folder, _, _ = finished
+    last = open_rounds(folder / "clusters")[-1]
+    assert last.number == 1
+    network = Run.read(folder / "attributes").config["network"]
+    assert network == digest_arrays(last.load_backbone().get_weights())
 
 
 @pytest.mark.slow
