@@ -4,6 +4,7 @@
       attributes.py    clusters of feature vectors, and attributes of these clusters
       photographs.py   the same of whole photographs, with the module that gives their codes
       plan.py          how long each stage will take here, and what fits into the time
+      pictures.py      what codes find, and what attributes tell apart
       learn.py         every stage: context, patch clusters, photographs
 
 What the stages are is theirs; what they hand on to each other, and in which folder, is here.

@@ -11,7 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ctxattr.attributes import hamming, score_samples
 from keras_ctxattr.clustering import (
     AlternationRecipe,
     TooFewClustersError,
@@ -22,15 +21,13 @@ from keras_ctxattr.context.recipe import ContextRecipe
 from keras_ctxattr.context.training import load_predictor, train_context
 from keras_ctxattr.data.grids import GridConfig
 from keras_ctxattr.data.manifest import Manifest, scan_images
-from keras_ctxattr.data.patches import cut_patches
-from keras_ctxattr.features import FeatureTable
-from keras_ctxattr.pictures import attribute_sheet, neighbours_sheet, write_png
-from keras_ctxattr.pipeline.attributes import MIN_SAMPLES, load_vector_hasher, vector_recipe
+from keras_ctxattr.pipeline.attributes import MIN_SAMPLES, vector_recipe
 from keras_ctxattr.pipeline.photographs import (
     CODES,
     DescribingProgress,
     learn_photo_attributes,
 )
+from keras_ctxattr.pipeline.pictures import ATTRIBUTES, NEIGHBOURS, draw_pictures
 from keras_ctxattr.pipeline.plan import Plan, make_plan, measure_pace
 from keras_ctxattr.runs import Run, write_json
 
@@ -47,9 +44,6 @@ _STAGES = {
     "clusters": "patches that look alike are found, and the network learns to tell them apart",
     "attributes": "photographs are described, and bits learnt that those alike share",
 }
-_THUMBNAIL = 96
-_NUM_QUERIES, _NUM_NEIGHBOURS = 8, 6
-_NUM_BITS, _NUM_SHOWN = 16, 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,7 +128,7 @@ def learn_from_photographs(
         }
         for name, stage in stages.items():
             learning.do(name, stage, plan)
-        learning.draw(manifest)
+        draw_pictures(run.path, manifest, seed)
         if not run.finished:
             run.finish({"num_photographs": learning.count(), "seconds": learning.seconds()})
         return Learnt(
@@ -142,8 +136,8 @@ def learn_from_photographs(
             seconds=run.summary["seconds"],
             module=run.path / "attributes/module",
             codes=run.path / "attributes" / CODES,
-            neighbours=run.path / "neighbours.png",
-            attributes=run.path / "attributes.png",
+            neighbours=run.path / NEIGHBOURS,
+            attributes=run.path / ATTRIBUTES,
         )
 
 
@@ -284,36 +278,6 @@ class _Learning:
         """Gives the number of photographs that have a code."""
         return len(np.load(self.run.path / "attributes" / CODES))
 
-    def draw(self, manifest: Manifest) -> None:
-        """Draws what codes find and what attributes tell apart, if it is not there yet."""
-        paths = [self.run.path / name for name in ("neighbours.png", "attributes.png")]
-        if all(path.exists() for path in paths):
-            return
-        table = FeatureTable.open(self.run.path / "attributes/photographs")
-        codes = np.load(self.run.path / "attributes" / CODES)
-        hasher = load_vector_hasher(self.run.path / "attributes/attributes")
-        scores = score_samples(hasher, table.vectors)
-        queries, nearest = _find_neighbours(codes, self.seed)
-        highest, lowest = _find_sides(scores)
-        shown = np.unique(np.concatenate([queries, *nearest, *highest, *lowest]))
-        rows = np.searchsorted(manifest.image_ids, table.image_ids[shown])
-        pixels = cut_patches(
-            manifest.select(rows), self.run.place("thumbnails"), size=_THUMBNAIL
-        ).pixels
-
-        def look_up(chosen: np.ndarray) -> list[np.ndarray]:
-            return [np.asarray(pixels[int(row)]) for row in np.searchsorted(shown, chosen)]
-
-        found = {"nearest codes": [look_up(one) for one in nearest]}
-        write_png(paths[0], neighbours_sheet(look_up(queries), found, tile_size=_THUMBNAIL))
-        shares = (scores > 0).mean(axis=0)
-        sides = {
-            f"bit {bit}: {shares[bit]:.0%}": (look_up(highest[bit]), look_up(lowest[bit]))
-            for bit in range(len(highest))
-        }
-        title = "Most confident photographs of each attribute"
-        write_png(paths[1], attribute_sheet(sides, tile_size=_THUMBNAIL, title=title))
-
 
 def _context_recipe(recipe: AlternationRecipe) -> ContextRecipe:
     """Gives the recipe of context prediction for the same network."""
@@ -323,23 +287,6 @@ def _context_recipe(recipe: AlternationRecipe) -> ContextRecipe:
         hidden_units=512,
         grids=dataclasses.replace(ContextRecipe().grids, patch_size=recipe.size),
     )
-
-
-def _find_neighbours(codes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gives some photographs, int64 `[queries]`, and those with the nearest codes, `[queries, k]`.
-
-    A photograph is not its own neighbour.
-    """
-    queries = np.random.default_rng(seed).permutation(len(codes))[:_NUM_QUERIES]
-    distances = hamming(codes[queries], codes)
-    distances[np.arange(len(queries)), queries] = 8 * codes.shape[1] + 1
-    return queries, np.argsort(distances, axis=1, kind="stable")[:, :_NUM_NEIGHBOURS]
-
-
-def _find_sides(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gives the photographs of the highest and of the lowest scores, int64 `[bits, k]` each."""
-    order = np.argsort(scores[:, :_NUM_BITS], axis=0, kind="stable").T
-    return order[:, ::-1][:, :_NUM_SHOWN], order[:, :_NUM_SHOWN]
 
 
 def _minutes(seconds: float) -> str:

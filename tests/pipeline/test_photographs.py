@@ -86,7 +86,9 @@ def test_other_vectors_in_the_same_folder_are_refused(tmp_path):
 def test_two_groups_do_not_keep_clusters_from_being_found(tmp_path):
     vectors = np.random.default_rng(0).standard_normal((48, 16)).astype(np.float32)
     groups = np.arange(48) % 2
-    learn_vector_attributes(vectors, tmp_path / "run", vector_recipe(8), groups=groups)
+    hasher = learn_vector_attributes(vectors, tmp_path / "run", vector_recipe(8), groups=groups)
+    assert ClusterTable.open(tmp_path / "run/clusters").num_clusters >= 2
+    assert np.isfinite(hasher(vectors).numpy()).all()
 
 
 def test_progress_says_the_rate_and_the_time_that_is_left(monkeypatch):
