@@ -48,6 +48,12 @@ def labels_of(folder):
     return [(table.labels.tolist(), table.scores.tolist()) for table in tables]
 
 
+def metrics_of(folder):
+    """Gives what every epoch of every network measured, but for the time."""
+    runs = [Run.read(path) for path in sorted(folder.glob("rounds/*/training"))]
+    return [[{**row, "seconds": 0} for row in run.metrics.rows()] for run in runs]
+
+
 class Stop(keras.callbacks.Callback):
     """Interrupts training before a step."""
 
@@ -128,14 +134,18 @@ def test_more_rounds_go_on_where_fewer_ended(images, finished, tmp_path):
 # --- Interrupted ---
 
 
-@pytest.mark.parametrize("step", [0, 5])
+@pytest.mark.parametrize("step", [0, 3, 5])
 def test_interrupted_training_goes_on_to_the_same_labels(images, finished, tmp_path, step):
+    """Inside an epoch it once did not: Keras had not made the accuracy's variables yet."""
     folder = tmp_path / "run"
     recipe = dataclasses.replace(TINY, checkpoint_minutes=1e-9)
     with pytest.raises(KeyboardInterrupt):
         alternate_clusters([images], folder, recipe, rounds=2, seed=3, callbacks=[Stop(step)])
+    if step == 3:
+        assert Run.read(folder / "rounds/1/training").latest_checkpoint().state["epoch_step"] > 0
     alternate_clusters([images], folder, recipe, rounds=2, seed=3)
     assert labels_of(folder) == labels_of(finished[0])
+    assert metrics_of(folder) == metrics_of(finished[0])
 
 
 def test_interrupted_clustering_starts_it_again(images, finished, tmp_path, monkeypatch):

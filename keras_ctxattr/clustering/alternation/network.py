@@ -50,6 +50,10 @@ def build_classifier(recipe: AlternationRecipe, num_clusters: int, seed: int = 0
         metrics=["accuracy"],
         jit_compile=jit,
     )
+    # Keras makes the accuracy's variables with the first batch: too late for a checkpoint to be
+    # restored into them.
+    model.compute_metrics(None, np.zeros([1], np.int32), np.zeros([1, num_clusters], np.float32))
+    model.reset_metrics()
     return model
 
 
