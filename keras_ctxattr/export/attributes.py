@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ctxattr.data.decode import decode_image
 from keras_ctxattr.data.images import resize_image
 from keras_ctxattr.export.module import FeatureModule, Step, signature
 
@@ -17,9 +16,12 @@ class AttributeModule(FeatureModule):
 
     - `attributes(images)`: float32 `[batch, num_attributes]` scores; a bit is set above 0.
     - `codes(images)`: uint8 `[batch, num_attributes / 8]`, in the order of `np.packbits`.
-    - `encode_bytes(encoded)`: string `[batch]`, image files -> codes; each file is brought to what
-      attributes were learnt of: `unit` "patch" takes the largest square in its middle, scaled to
-      the patch size; "image" scales all of it as `serve_bytes` does.
+    - `describe_bytes(encoded)`: string `[batch]`, image files -> `features`, `attributes` and
+      `codes` of each, by one pass; `encode_bytes(encoded)` gives the codes alone. Each file is
+      brought to what attributes were learnt of: `unit` "patch" takes the largest square in its
+      middle, scaled to the patch size; "image" scales all of it to about 300 000 pixels.
+    - `serve_bytes(encoded)`: the features of `describe_bytes`; the signature of this name gives all
+      that it gives.
 
     Args:
         network: fully convolutional, to unit vectors `[batch, rows, columns, num_features]`.
@@ -48,7 +50,7 @@ class AttributeModule(FeatureModule):
     @tf.function(autograph=False)
     def attributes(self, images: tf.Tensor) -> tf.Tensor:
         """Gives attribute scores of images."""
-        return tf.matmul(self(images, training=False), self._projection) + self._offsets
+        return self._score(self(images, training=False))
 
     @tf.function(autograph=False)
     def codes(self, images: tf.Tensor) -> tf.Tensor:
@@ -58,17 +60,27 @@ class AttributeModule(FeatureModule):
     @tf.function(autograph=False)
     def encode_bytes(self, encoded: tf.Tensor) -> tf.Tensor:
         """Gives the packed codes of image files."""
+        return self.describe_bytes(encoded)["codes"]
 
-        def encode(contents: tf.Tensor) -> tf.Tensor:
-            image = decode_image(contents)
-            if self._unit == "patch":
-                pixels = middle_patch(image, self._patch_size)
-            else:
-                pixels = self._scale(image)
-            return self.codes(pixels[None] / 255)[0]
+    def _specs(self) -> dict[str, tf.TensorSpec]:
+        num_attributes = self._projection.shape[1]
+        return {
+            **super()._specs(),
+            "attributes": tf.TensorSpec([num_attributes], tf.float32),
+            "codes": tf.TensorSpec([num_attributes // 8], tf.uint8),
+        }
 
-        result = tf.TensorSpec([self._projection.shape[1] // 8], tf.uint8)
-        return tf.map_fn(encode, encoded, fn_output_signature=result)
+    def _describe(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
+        scores = self._score(features)
+        return {"features": features, "attributes": scores, "codes": pack(scores > 0)}
+
+    def _score(self, features: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(features, self._projection) + self._offsets
+
+    def _prepare(self, image: tf.Tensor) -> tf.Tensor:
+        if self._unit == "patch":
+            return middle_patch(image, self._patch_size)
+        return super()._prepare(image)
 
     def trace(self) -> dict[str, Any]:
         """Traces every function for any number of images of any size, and gives the signatures."""

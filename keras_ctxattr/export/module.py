@@ -35,6 +35,7 @@ class FeatureModule(tf.train.Checkpoint):
       that is more (a panorama), then as above. One file that cannot be decoded, or whose sides
       differ more than 100 times, is an error for the whole call: no features are better than wrong
       ones, and a graph has no third way. Who serves files of strangers sends them one by one.
+    - `describe_bytes(encoded)`: the same by name, `features`; a module with attributes adds more.
     - `variables`, `trainable_variables`, `regularization_losses`: what TF-Hub-style users expect.
 
     Args:
@@ -82,14 +83,28 @@ class FeatureModule(tf.train.Checkpoint):
     @tf.function(autograph=False)
     def serve_bytes(self, encoded: tf.Tensor) -> tf.Tensor:
         """Gives one feature vector an image file."""
+        return self.describe_bytes(encoded)["features"]
 
-        def describe(contents: tf.Tensor) -> tf.Tensor:
-            return self(self._scale(decode_image(contents))[None] / 255, training=False)[0]
+    @tf.function(autograph=False)
+    def describe_bytes(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Gives all that the module knows of each image file, by name."""
 
-        result = tf.TensorSpec([self._num_features], tf.float32)
-        return tf.map_fn(describe, encoded, fn_output_signature=result)
+        def describe(contents: tf.Tensor) -> dict[str, tf.Tensor]:
+            pixels = self._prepare(decode_image(contents))
+            found = self._describe(self(pixels[None] / 255, training=False))
+            return {name: value[0] for name, value in found.items()}
 
-    def _scale(self, image: tf.Tensor) -> tf.Tensor:
+        # One file after the other: each has a size of its own, and the same result in any company.
+        return tf.map_fn(describe, encoded, fn_output_signature=self._specs())
+
+    def _specs(self) -> dict[str, tf.TensorSpec]:
+        return {"features": tf.TensorSpec([self._num_features], tf.float32)}
+
+    def _describe(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"features": features}
+
+    def _prepare(self, image: tf.Tensor) -> tf.Tensor:
+        """Gives the pixels, 0 to 255, that describe a decoded file."""
         return _scale_photo(image, PHOTO_PIXELS, self._patch_size)
 
     def trace(self) -> dict[str, Any]:
@@ -100,11 +115,12 @@ class FeatureModule(tf.train.Checkpoint):
             self.__call__.get_concrete_function(images, **mode)
         for function in (self.serve, self.train, self.feature_map):
             function.get_concrete_function(images)
-        self.serve_bytes.get_concrete_function(encoded)
+        for function in (self.serve_bytes, self.describe_bytes):
+            function.get_concrete_function(encoded)
         return {
             "serving_default": signature(self.serve, images, "features"),
             "feature_map": signature(self.feature_map, images, "feature_map"),
-            "serve_bytes": signature(self.serve_bytes, encoded, "features"),
+            "serve_bytes": signature(self.describe_bytes, encoded),
         }
 
 
@@ -143,12 +159,13 @@ def _penalty_function(variable: keras.Variable) -> Callable[[], tf.Tensor]:
     return penalty
 
 
-def signature(function: Any, argument: tf.TensorSpec, result: str) -> Any:
-    """Gives a function as a serving signature with a named result."""
+def signature(function: Any, argument: tf.TensorSpec, result: str = "") -> Any:
+    """Gives a function as a serving signature with a named result, or with names of its own."""
 
     @tf.function(autograph=False, input_signature=[argument])
     def serve(*arguments: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {result: function(*arguments)}
+        found = function(*arguments)
+        return {result: found} if result else found
 
     return serve
 

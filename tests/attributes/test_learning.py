@@ -106,6 +106,23 @@ def test_model_module_and_files_give_the_same_bits(finished, images, patches):
         np.testing.assert_array_equal(unpack_bits(codes)[clear], scores[clear] > 0, err_msg=name)
 
 
+@pytest.mark.parametrize("unit", ["patch", "image"])
+def test_one_signature_gives_all_of_a_file_alone_and_in_company(finished, images, tmp_path, unit):
+    module = tf.saved_model.load(
+        str(export_module(load_hasher(finished[0]), tmp_path / "module", unit=unit))
+    )
+    encoded = tf.constant([path.read_bytes() for path in sorted(images.rglob("*.png"))[:5]])
+    found = module.signatures["serve_bytes"](encoded=encoded)
+    assert sorted(found) == ["attributes", "codes", "features"]
+    np.testing.assert_array_equal(found["features"], module.serve_bytes(encoded))
+    np.testing.assert_array_equal(found["codes"], module.encode_bytes(encoded))
+    np.testing.assert_array_equal(found["codes"], np.packbits(found["attributes"] > 0, axis=1))
+    for row in range(5):
+        alone = module.describe_bytes(encoded[row : row + 1])
+        for name, values in found.items():
+            np.testing.assert_array_equal(alone[name][0], values[row], err_msg=name)
+
+
 def test_files_of_other_sizes_are_cut_as_patches_are(finished, tmp_path):
     folder, _ = finished
     generator = np.random.default_rng(0)
