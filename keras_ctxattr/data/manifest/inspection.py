@@ -53,46 +53,67 @@ def inspect_entry(entry: Entry, *, max_pixels: int, cache_dir: Path) -> Facts:
         max_pixels: Images whose header states more are refused without decoding them.
         cache_dir: Where an image that TensorFlow does not read is kept as a PNG.
     """
+    facts, encoded = load_entry(entry, max_pixels=max_pixels, cache_dir=cache_dir)
+    if facts.skip:
+        return facts
+    try:
+        height, width, orientation = measure()(encoded).numpy().tolist()
+    except tf.errors.OpError as error:
+        return dataclasses.replace(facts, skip=explain_undecodable(facts.format, error))
+    return dataclasses.replace(facts, height=height, width=width, orientation=orientation)
+
+
+def load_entry(entry: Entry, *, max_pixels: int, cache_dir: Path) -> tuple[Facts, bytes]:
+    """Reads and checks one image without decoding it, for those who decode it themselves.
+
+    Returns:
+        What is known, without size and orientation, and the bytes as `decode_image` takes them:
+        those of a copy where the format is foreign to it, none where the image is to be skipped.
+    """
     if entry.skip:
-        return Facts(entry=entry, skip=entry.skip)
+        return Facts(entry=entry, skip=entry.skip), b""
     name = entry.key.rsplit("/", 1)[-1]
     should_be_image = Path(name).suffix.lower() in IMAGE_SUFFIXES or entry.must_be_image
     if name.startswith("."):
-        return Facts(entry=entry, skip=NOT_AN_IMAGE)
+        return Facts(entry=entry, skip=NOT_AN_IMAGE), b""
     try:
         head = _read(entry, 32)
         found = detect_format(head)
         if not found:
-            return Facts(entry=entry, skip=_explain_no_format(head, should_be_image))
+            return Facts(entry=entry, skip=_explain_no_format(head, should_be_image)), b""
         if entry.length > MAX_ENCODED_BYTES:
             reason = f"too large: {entry.length} bytes, at most {MAX_ENCODED_BYTES} are read"
-            return Facts(entry=entry, format=found, skip=reason)
+            return Facts(entry=entry, format=found, skip=reason), b""
         encoded = _read(entry, entry.length)
     except OSError as error:
-        return Facts(entry=entry, skip=UNREADABLE + (error.strerror or str(error)).lower())
+        reason = UNREADABLE + (error.strerror or str(error)).lower()
+        return Facts(entry=entry, skip=reason), b""
     facts = Facts(
         entry=entry, format=found, digest=hashlib.blake2b(encoded, digest_size=16).hexdigest()
     )
     if len(encoded) < entry.length:
-        return dataclasses.replace(facts, skip=UNREADABLE + "the file ends early")
+        return dataclasses.replace(facts, skip=UNREADABLE + "the file ends early"), b""
     return _check_content(facts, encoded, max_pixels, cache_dir)
 
 
-def _check_content(facts: Facts, encoded: bytes, max_pixels: int, cache_dir: Path) -> Facts:
+def _check_content(
+    facts: Facts, encoded: bytes, max_pixels: int, cache_dir: Path
+) -> tuple[Facts, bytes]:
     size = read_size(facts.format, encoded)
     if size is not None and size[0] * size[1] > max_pixels:
         reason = f"too large: {size[0]}x{size[1]} (height x width), at most {max_pixels} pixels"
-        return dataclasses.replace(facts, skip=reason)
+        return dataclasses.replace(facts, skip=reason), b""
     try:
         if needs_conversion(facts.format, encoded):
             encoded, facts = _convert(facts, encoded, cache_dir)
-        height, width, orientation = measure()(encoded).numpy().tolist()
     except UnreadableError as error:
-        return dataclasses.replace(facts, skip=UNREADABLE + str(error))
-    except tf.errors.OpError as error:
-        reason = f"{UNREADABLE}{facts.format.upper()}, {_shorten(error)}"
-        return dataclasses.replace(facts, skip=reason)
-    return dataclasses.replace(facts, height=height, width=width, orientation=orientation)
+        return dataclasses.replace(facts, skip=UNREADABLE + str(error)), b""
+    return facts, encoded
+
+
+def explain_undecodable(name: str, error: tf.errors.OpError) -> str:
+    """Gives the reason to skip an image of a format that TensorFlow could not decode."""
+    return f"{UNREADABLE}{name.upper()}, {_shorten(error)}"
 
 
 class UnreadableError(Exception):
@@ -150,6 +171,18 @@ def _read_with_pillow(encoded: bytes) -> np.ndarray | None:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
+
+
+def upright_size(encoded: bytes) -> tuple[int, int]:
+    """Gives the (height, width) of an image that `decode_image` reads, from its header alone."""
+    height, width = read_size(detect_format(encoded[:32]), encoded) or (0, 0)
+    return (width, height) if int(_orientation_reader()(encoded)) >= 5 else (height, width)
+
+
+@functools.cache
+def _orientation_reader() -> Callable[[tf.Tensor], tf.Tensor]:
+    spec = [tf.TensorSpec([], tf.string)]
+    return tf.function(read_orientation, input_signature=spec, autograph=False)
 
 
 @functools.cache
