@@ -1,0 +1,343 @@
+"""Bringing an index up to date with collections of photographs."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import fnmatch
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from keras_ctxattr.data.manifest.cache import default_cache_dir
+from keras_ctxattr.data.manifest.inspection import Facts, load_entry, upright_size
+from keras_ctxattr.data.manifest.scan import MAX_PIXELS
+from keras_ctxattr.data.manifest.table import NOT_AN_IMAGE
+from keras_ctxattr.search.describing import ModuleDescriber, UndecodableError
+from keras_ctxattr.search.planning import Plan, Task, list_entries, locate_source, plan_update
+from keras_ctxattr.search.records import IndexedImage, SkippedImage
+from keras_ctxattr.search.segments import Rows
+from keras_ctxattr.search.store import MODULE, ImageIndexError, IndexStore, digest_folder
+
+Progress = Callable[[int, int | None], None]
+
+_COMMIT_SECONDS = 10.0
+_COMMIT_IMAGES = 2048
+_NUM_THREADS = 2  # one image is read while another is in the network
+_NUM_AHEAD = 8
+
+Row = tuple[np.ndarray, ...]
+"""Code, scores and (perhaps) vector of one image, as they are stored."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What an update did.
+
+    Attributes:
+        described: Images that went through the network.
+        copied: Images whose bytes were known, under this name or another.
+        unchanged: Images that were left alone.
+        removed: Images whose file is gone.
+        skipped: Files of these collections that are images and cannot be used.
+    """
+
+    described: int
+    copied: int
+    unchanged: int
+    removed: int
+    skipped: int
+
+
+def index_photographs(
+    sources: Sequence[str],
+    folder: str | Path,
+    module: str | Path,
+    *,
+    keep_vectors: bool = True,
+    reread: bool = False,
+    progress: Progress | None = None,
+) -> Changes:
+    """Makes an index of photographs, or brings one up to date with them.
+
+    New and changed files are described, files that are gone are removed, others are left alone: a
+    file is unchanged if its place, its size and the time of its last change are. What was described
+    is committed every ten seconds; killed at any moment, the same call goes on from there.
+
+    Args:
+        sources: Folders, archives, TFRecord files, images, `tfds:NAME[:SPLIT]`.
+        folder: The index: new, empty, or one of this module.
+        module: A module with attributes; it is copied into the index.
+        keep_vectors: Whether features are kept beside the codes, two bytes a number: results are
+            then ranked by them.
+        reread: Whether unchanged files are read too, and their bytes compared.
+        progress: Called with (images done, all that are new or changed).
+
+    Raises:
+        CollectionError: If a source does not exist, is damaged or empty.
+        ImageIndexError: If the folder holds something else, the index is of another module, or
+            another process is writing.
+        ValueError: If the module has no attributes.
+    """
+    listed = [(source, list_entries(source)) for source in sources]  # refuses before it writes
+    describer = ModuleDescriber(module)
+    if (Path(folder) / MODULE).is_dir():
+        store = IndexStore(folder)
+        _check_same(store, Path(module), keep_vectors)
+    else:
+        store = IndexStore.create(folder, module, keep_vectors=keep_vectors)
+    with store.writing():
+        plans = [_plan(store, *one, reread=reread) for one in listed]
+        return _carry_out(store, describer, plans, removes=True, progress=progress)
+
+
+def add_photographs(
+    index: str | Path, sources: Sequence[str], *, progress: Progress | None = None
+) -> Changes:
+    """Adds photographs to an index; nothing is removed. See `index_photographs`."""
+    store = IndexStore(index)
+    listed = [(source, list_entries(source)) for source in sources]
+    describer = ModuleDescriber(store.folder / MODULE)
+    with store.writing():
+        plans = [_plan(store, *one, reread=False) for one in listed]
+        return _carry_out(store, describer, plans, removes=False, progress=progress)
+
+
+def remove_photographs(index: str | Path, patterns: Sequence[str]) -> list[str]:
+    """Removes images from an index; their files stay.
+
+    Args:
+        index: The index.
+        patterns: Names as the index has them, folders of them, or patterns with `*` and `?`.
+
+    Returns:
+        The names that were removed.
+
+    Raises:
+        ImageIndexError: If a pattern fits no image; then nothing is removed.
+    """
+    store = IndexStore(index)
+    with store.writing():
+        names = [image.name for image in store.all_images()]
+        chosen = dict.fromkeys(name for given in patterns for name in _match(given, names))
+        store.remove(chosen)
+        store.tidy()
+    return list(chosen)
+
+
+def _match(pattern: str, names: Sequence[str]) -> list[str]:
+    below = pattern.rstrip("/") + "/"
+    found = [
+        name
+        for name in names
+        if name == pattern or name.startswith(below) or fnmatch.fnmatchcase(name, pattern)
+    ]
+    if not found:
+        raise ImageIndexError(
+            "What is to be removed must be named as `ctxattr search` shows it, or fit such names "
+            f"(`holidays/*`). Received: {pattern!r}, which fits none of {len(names)} images"
+        )
+    return found
+
+
+def _check_same(store: IndexStore, module: Path, keep_vectors: bool) -> None:
+    if store.about["module"] != digest_folder(module):
+        raise ImageIndexError(
+            "An index has the codes of one module; give it a new folder, or leave the module as it "
+            f"was. Received: {store.folder}, whose module is not {module}"
+        )
+    if bool(store.about["keep_vectors"]) != keep_vectors:
+        has = "keeps" if store.about["keep_vectors"] else "does not keep"
+        raise ImageIndexError(
+            "An index keeps the vectors of all its images or of none; give it a new folder. "
+            f"Received: {store.folder}, which {has} them"
+        )
+
+
+def _plan(store: IndexStore, source: str, entries: list, *, reread: bool) -> Plan:
+    number = store.add_source(*locate_source(source))
+    return plan_update(store, number, entries, reread=reread)
+
+
+def _carry_out(
+    store: IndexStore,
+    describer: ModuleDescriber,
+    plans: Sequence[Plan],
+    *,
+    removes: bool,
+    progress: Progress | None,
+) -> Changes:
+    tasks = [task for plan in plans for task in plan.tasks]
+    batch = _Batch(store)
+    try:
+        for done, outcome in enumerate(_look_at(store, describer, tasks), 1):
+            batch.take(outcome)
+            if progress is not None:
+                progress(done, len(tasks))
+    finally:  # also where it is interrupted: what was described is kept
+        batch.commit()
+    num_removed = 0
+    if removes:
+        num_removed = store.remove(name for plan in plans for name in plan.gone)
+    store.tidy()
+    return Changes(
+        described=batch.num_described,
+        copied=batch.num_copied,
+        unchanged=sum(plan.num_unchanged for plan in plans),
+        removed=num_removed,
+        skipped=sum(len(store.skipped(number)) for number in store.sources()),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Outcome:
+    """A file that was looked at: an image with its row, one that is as it was, or neither.
+
+    Attributes:
+        task: What was to be done.
+        facts: What is known of the file.
+        image: The image; None if it cannot be used.
+        row: Its row; None for an image that has one already.
+        is_copied: Whether the row is that of equal bytes.
+    """
+
+    task: Task
+    facts: Facts
+    image: IndexedImage | None = None
+    row: Row | None = None
+    is_copied: bool = False
+
+
+def _look_at(
+    store: IndexStore, describer: ModuleDescriber, tasks: Sequence[Task]
+) -> Iterator[_Outcome]:
+    """Looks at files in a few threads, and keeps their order."""
+    known = _Known(store)
+    waiting: collections.deque[Future[_Outcome]] = collections.deque()
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(_look, task, describer, known))
+                if len(waiting) >= _NUM_AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class _Known:
+    """The images that were in the index before an update, by their bytes."""
+
+    def __init__(self, store: IndexStore) -> None:
+        _, self.rows = store.snapshot()
+        self.images: dict[str, int] = {}
+        self.named: dict[str, IndexedImage] = {}
+        for image in store.all_images():
+            self.images.setdefault(image.digest, image.image_id)
+            self.named[image.name] = image
+
+    def row(self, digest: str) -> Row | None:
+        """Gives the row of equal bytes, if they are known."""
+        image = self.images.get(digest)
+        if image is None:
+            return None
+        place = np.searchsorted(self.rows.ids, [image])
+        return tuple(self.rows.read(name, place)[0] for name in self.rows.columns[1:])
+
+
+def _look(task: Task, describer: ModuleDescriber, known: _Known) -> _Outcome:
+    facts, encoded = load_entry(task.entry, max_pixels=MAX_PIXELS, cache_dir=default_cache_dir())
+    before = known.named.get(task.name)
+    if facts.skip:
+        if before is not None and facts.skip == NOT_AN_IMAGE:
+            facts = dataclasses.replace(facts, skip="unreadable: it is no longer an image")
+        return _Outcome(task=task, facts=facts)
+    if before is not None and before.digest == facts.digest:
+        return _Outcome(task=task, facts=facts, image=before)
+    row = known.row(facts.digest)
+    is_copied = row is not None
+    try:
+        row = row or _describe(describer, encoded, len(known.rows.columns) == 4)
+    except UndecodableError as error:
+        return _Outcome(task=task, facts=dataclasses.replace(facts, skip=str(error)))
+    height, width = upright_size(encoded)
+    image = IndexedImage(
+        source=task.source,
+        name=task.name,
+        place=task.place,
+        height=height,
+        width=width,
+        format=facts.format,
+        digest=facts.digest,
+        copy=facts.entry.path if facts.entry.path != task.entry.path else "",
+    )
+    return _Outcome(task=task, facts=facts, image=image, row=row, is_copied=is_copied)
+
+
+def _describe(describer: ModuleDescriber, encoded: bytes, keep_vectors: bool) -> Row:
+    found = describer.describe(encoded)
+    row = (found.code, found.scores.astype(np.float16), found.vector.astype(np.float16))
+    return row if keep_vectors else row[:2]
+
+
+class _Batch:
+    """What was looked at since the last commit."""
+
+    def __init__(self, store: IndexStore) -> None:
+        self.store = store
+        self.num_described = self.num_copied = 0
+        self._outcomes: list[_Outcome] = []
+        self._committed = time.monotonic()
+
+    def take(self, outcome: _Outcome) -> None:
+        """Adds one, and commits where it is time."""
+        self._outcomes.append(outcome)
+        is_late = time.monotonic() - self._committed >= _COMMIT_SECONDS
+        if is_late or len(self._outcomes) >= _COMMIT_IMAGES:
+            self.commit()
+
+    def commit(self) -> None:
+        """Makes what was taken a part of the index."""
+        outcomes, self._outcomes = self._outcomes, []
+        new = [one for one in outcomes if one.row is not None]
+        same = [one for one in outcomes if one.image is not None and one.row is None]
+        unused = [one for one in outcomes if one.facts.skip and one.facts.skip != NOT_AN_IMAGE]
+        if new or unused:
+            self.store.commit(
+                [one.image for one in new if one.image is not None],
+                _stack([one.row for one in new if one.row is not None]),
+                skipped=[_skipped(one) for one in unused],
+            )
+            self.store.tidy()
+        if same:
+            self.store.touch(
+                (one.image.image_id, one.task.place) for one in same if one.image is not None
+            )
+        num_copied = sum(one.is_copied for one in new)
+        self.num_copied += num_copied + len(same)
+        self.num_described += len(new) - num_copied
+        self._committed = time.monotonic()
+
+
+def _skipped(outcome: _Outcome) -> SkippedImage:
+    task = outcome.task
+    return SkippedImage(
+        source=task.source, name=task.name, place=task.place, reason=outcome.facts.skip
+    )
+
+
+def _stack(rows: Sequence[Row]) -> Rows | None:
+    if not rows:
+        return None
+    columns = [np.stack(column) for column in zip(*rows, strict=True)]
+    return Rows(
+        ids=np.arange(len(rows)),
+        codes=columns[0],
+        scores=columns[1],
+        vectors=columns[2] if len(columns) == 3 else None,
+    )
