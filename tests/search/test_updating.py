@@ -30,7 +30,6 @@ from keras_ctxattr.search import (
 from keras_ctxattr.search.segments import Rows
 from keras_ctxattr.search.store import IndexStore
 
-
 NOTHING = Changes(described=0, copied=0, unchanged=0, removed=0, skipped=0)
 
 
