@@ -9,6 +9,7 @@ _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 # Markers that start a frame and carry its size: all of C0...CF but the tables DHT (C4), JPG (C8)
 # and DAC (CC).
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_STAND_ALONE = frozenset([0x01, *range(0xD0, 0xD8)])  # TEM and RST: no length follows
 
 
 def detect_format(head: bytes) -> str:
@@ -84,6 +85,9 @@ def _read_jpeg_size(encoded: bytes) -> tuple[int, int] | None:
         marker = encoded[position + 1]
         if marker == 0xFF:
             position += 1
+            continue
+        if marker in _STAND_ALONE:
+            position += 2
             continue
         if marker in _START_OF_FRAME:
             return struct.unpack_from(">HH", encoded, position + 5)

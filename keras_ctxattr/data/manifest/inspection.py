@@ -113,7 +113,7 @@ def _check_content(
 
 def explain_undecodable(name: str, error: tf.errors.OpError) -> str:
     """Gives the reason to skip an image of a format that TensorFlow could not decode."""
-    return f"{UNREADABLE}{name.upper()}, {_shorten(error)}"
+    return f"{UNREADABLE}{name.upper()}, {explain_error(error)}"
 
 
 class UnreadableError(Exception):
@@ -212,9 +212,16 @@ def _explain_no_format(head: bytes, should_be_image: bool) -> str:
     return UNREADABLE + "the content is in no known image format"
 
 
-def _shorten(error: tf.errors.OpError) -> str:
-    """Gives the one line of a TensorFlow error that says what was wrong."""
-    places = ("[[", "File ", "Detected at", "Graph execution", "Function call stack", "->")
+def explain_error(error: tf.errors.OpError) -> str:
+    """Gives the one line of a TensorFlow error that says what was wrong.
+
+    Args:
+        error: as TensorFlow raised it, with the places in the graph that it went through.
+    """
+    places = (
+        *("[[", "File ", "Detected at", "Graph execution", "Function call stack", "->"),
+        "<stack traces",
+    )
     lines = (line.strip() for line in error.message.splitlines())
     told = [line for line in lines if line and not line.startswith(places)]
     return told[0].split(" [Op:")[0] if told else "cannot be decoded"
