@@ -20,6 +20,7 @@ class AttributeModule(FeatureModule):
       `codes` of each, by one pass; `encode_bytes(encoded)` gives the codes alone. Each file is
       brought to what attributes were learnt of: `unit` "patch" takes the largest square in its
       middle, scaled to the patch size; "image" scales all of it to about 300 000 pixels.
+    - `describe(images)`: the same three of images.
     - `serve_bytes(encoded)`: the features of `describe_bytes`; the signature of this name gives all
       that it gives.
 

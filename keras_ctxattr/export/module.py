@@ -35,7 +35,8 @@ class FeatureModule(tf.train.Checkpoint):
       that is more (a panorama), then as above. One file that cannot be decoded, or whose sides
       differ more than 100 times, is an error for the whole call: no features are better than wrong
       ones, and a graph has no third way. Who serves files of strangers sends them one by one.
-    - `describe_bytes(encoded)`: the same by name, `features`; a module with attributes adds more.
+    - `describe(images)`, `describe_bytes(encoded)`: the same by name, `features`; a module with
+      attributes adds more, of the same pass.
     - `variables`, `trainable_variables`, `regularization_losses`: what TF-Hub-style users expect.
 
     Args:
@@ -76,6 +77,11 @@ class FeatureModule(tf.train.Checkpoint):
         return self(images, training=True)
 
     @tf.function(autograph=False)
+    def describe(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Gives all that the module knows of each image, by name."""
+        return self._describe(self(images, training=False))
+
+    @tf.function(autograph=False)
     def feature_map(self, images: tf.Tensor) -> tf.Tensor:
         """Gives the features of every position."""
         return self._map(images, False)
@@ -113,7 +119,7 @@ class FeatureModule(tf.train.Checkpoint):
         encoded = tf.TensorSpec([None], tf.string, name="encoded")
         for mode in ({}, {"training": False}, {"training": True}):
             self.__call__.get_concrete_function(images, **mode)
-        for function in (self.serve, self.train, self.feature_map):
+        for function in (self.serve, self.train, self.describe, self.feature_map):
             function.get_concrete_function(images)
         for function in (self.serve_bytes, self.describe_bytes):
             function.get_concrete_function(encoded)
