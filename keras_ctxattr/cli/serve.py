@@ -1,4 +1,4 @@
-"""`ctxattr serve`: a module as a model server."""
+"""`ctxattr serve`: an index as a search page, a module as a model server."""
 
 import importlib.util
 import sys
@@ -10,13 +10,16 @@ import typer
 
 from keras_ctxattr.cli.app import app, load_tensorflow
 
-PACKAGES = ("fastapi", "uvicorn", "python_multipart")  # of the extra `web`
+PACKAGES = ("fastapi", "uvicorn")  # of the extra `web`
 
 
 @app.command()
 def serve(
-    module: Annotated[
-        Path, typer.Argument(metavar="MODULE", help="Folder of a module, NAME or NAME/1.")
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INDEX|MODULE", help="An index of photographs, or a module: NAME or NAME/1."
+        ),
     ],
     host: Annotated[
         str, typer.Option(help="Address to listen at; other machines reach 0.0.0.0.")
@@ -29,7 +32,10 @@ def serve(
         int, typer.Option(min=1, help="Of the images of a request.")
     ] = 50_000_000,
 ) -> None:
-    """Serve a module over the Open Inference Protocol (KServe V2), until Ctrl-C."""
+    """Search an index in the browser, and serve its module or any other, until Ctrl-C.
+
+    The module is served over the Open Inference Protocol (KServe V2).
+    """
     _check_packages()
     from keras_ctxattr.serving.running import address_of, is_loopback, listen
     from keras_ctxattr.serving.running import serve as run
@@ -45,9 +51,12 @@ def serve(
         from keras_ctxattr.serving.uploads import Limits
 
         limits = Limits(max_bytes=max_bytes, max_pixels=max_pixels)
-        served = create_app(module, limits=limits, hosts=LOCAL_HOSTS if is_loopback(host) else ())
+        served = create_app(folder, limits=limits, hosts=LOCAL_HOSTS if is_loopback(host) else ())
         name = quote(served.state.service.module.name)
-        print(f"Serving   {address_of(opened)}/v2/models/{name}   (Ctrl-C ends)", flush=True)
+        address = address_of(opened)
+        if served.state.index is not None:
+            print(f"Search    {address}/")
+        print(f"Serving   {address}/v2/models/{name}   (Ctrl-C ends)", flush=True)
         try:
             run(served, opened)
         except KeyboardInterrupt:

@@ -178,7 +178,7 @@ class ImageIndex:
         rows, distances = self._find_near(code, max(count, CANDIDATES), required or {})
         if vector is None or not self.has_vectors:
             return rows[:count], distances[:count], None
-        similarities = self.vectors(rows) @ np.asarray(vector, np.float32)
+        similarities = _cosines(self.vectors(rows), vector)
         order = np.argsort(-similarities, kind="stable")[:count]
         return rows[order], distances[order], similarities[order]
 
@@ -204,3 +204,10 @@ class ImageIndex:
                 raise ValueError(f"A bit must be 0 to {self.num_attributes - 1}. Received: {bit}")
             mask &= (self.codes[:, bit // 8] >> (7 - bit % 8) & 1).astype(bool) == value
         return mask
+
+
+def _cosines(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Gives cosines, float32 `[rows]`; 1 for the same image, whose vector was rounded likewise."""
+    rounded = np.asarray(query, np.float16).astype(np.float32)
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(rounded)
+    return vectors @ rounded / np.maximum(lengths, 1e-12)

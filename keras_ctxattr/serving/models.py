@@ -20,6 +20,7 @@ class ServedModule:
     Args:
         directory: folder that `export_module` wrote. `NAME/1`, the layout of TensorFlow Serving, is
             version 1 of NAME; any other folder is version 1 of its own name.
+        name: what it is called instead.
 
     Attributes:
         name: of the model in addresses.
@@ -31,7 +32,7 @@ class ServedModule:
         ValueError: if the folder holds no module, or one that is too old.
     """
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, name: str | None = None) -> None:
         folder = Path(directory).resolve()
         described = read_module(folder)
         self._module = tf.saved_model.load(str(folder))
@@ -41,7 +42,7 @@ class ServedModule:
                 f"Received: {directory}"
             )
         is_version = folder.name.isascii() and folder.name.isdigit() and bool(folder.parent.name)
-        self.name = folder.parent.name if is_version else folder.name
+        self.name = name or (folder.parent.name if is_version else folder.name)
         self.version = folder.name if is_version else "1"
         self.patch_size: int = described["patch_size"]
         self.widths = {"features": int(described["num_features"])}

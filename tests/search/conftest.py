@@ -2,14 +2,10 @@
 
 from pathlib import Path
 
-import keras
 import pytest
 
-from keras_ctxattr.backbones import small
-from keras_ctxattr.data.manifest import scan_images
-from keras_ctxattr.pipeline import learn_photo_attributes
-from keras_ctxattr.pipeline.attributes import vector_recipe
 from tests.clustering.concepts import write_concepts
+from tests.search.learnt import learn_small_module
 
 
 @pytest.fixture(scope="session")
@@ -21,10 +17,4 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def module(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Gives a module with 16 attributes, learnt from these photographs."""
-    keras.utils.set_random_seed(0)
-    folder = tmp_path_factory.mktemp("learnt")
-    recipe = vector_recipe(num_attributes=16)
-    learn_photo_attributes(
-        scan_images([photographs]), small(width=8, num_features=16), folder, recipe, seed=1
-    )
-    return folder / "module"
+    return learn_small_module(photographs, tmp_path_factory.mktemp("learnt"))
