@@ -1,14 +1,14 @@
 """How fast each stage is, beside a plain way to do the same, in one run on one machine.
 
-    python -m evaluation.speed [--only context|svm|search] [--images PHOTOS] [--json speed.json]
+    python -m evaluation.speed [--only context|svm|search|index] [--images PHOTOS] [--json FILE]
 
 Gives `{name: {value, baseline, ratio}}`. Both sides alternate and medians are taken, so that other
 work on the machine hits both; still, let nothing else run. Five minutes on two cores. Our targets
 there: context_pairs_per_second (and _released, the same figure) >= 6, context_pairs_per_second_4x4
 >= 6.5, images_per_second >= .9, bfloat16 >= 1.3 where the processor has AVX512_BF16, peak_memory
-within 10 % of 1; svm >= 50, with an objective_gap of at most 1e-3; search >= .9. On a GPU, `tflops`
-adds the share of its peak. See `evaluation.speed_context`, `evaluation.speed_svm` and
-`evaluation.speed_search` for what is compared.
+within 10 % of 1; svm >= 50, with an objective_gap of at most 1e-3; search >= .9; index >= .9. On a
+GPU, `tflops` adds the share of its peak. See `evaluation.speed_context`, `evaluation.speed_svm`,
+`evaluation.speed_search` and `evaluation.speed_index` for what is compared.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from pathlib import Path
 import tensorflow as tf
 from rich.console import Console
 
-from evaluation import speed_context, speed_search, speed_svm
+from evaluation import speed_context, speed_index, speed_search, speed_svm
 from evaluation.checks import check_counts, check_positive, check_seed
 from evaluation.report import print_table
 from keras_ctxattr.pictures import write_png
@@ -104,11 +104,18 @@ def _measure_search(config: Config) -> speed_context.Measurements:
     return speed_search.measure(speed_search.Workload(rounds=config.rounds, seed=config.seed))
 
 
+def _measure_index(config: Config) -> speed_context.Measurements:
+    images = config.images or _sample_images()
+    rounds = min(3, config.rounds)
+    return speed_index.measure(speed_index.Workload(images=images, rounds=rounds, seed=config.seed))
+
+
 # Name of a stage -> what measures it; a stage adds its line here.
 STAGES: dict[str, Callable[[Config], speed_context.Measurements]] = {
     "context": _measure_context,
     "svm": _measure_svm,
     "search": _measure_search,
+    "index": _measure_index,
 }
 
 
