@@ -149,8 +149,10 @@ def run_quickstart(
     predictor = load_predictor(run_folder)
     images = split_run(Run.read(run_folder))
     write_png(picture, _neighbours_picture(predictor, images, seed))
-    hasher = _learn_attributes(predictor, images[0], run_folder / "attributes", seed)
-    export_run(run_folder, module, overwrite=True, model=hasher)
+    hasher, learning = _learn_attributes(predictor, images[0], run_folder / "attributes", seed)
+    export_run(
+        run_folder, module, overwrite=True, model=hasher, further={"attributes": learning.config}
+    )
     write_png(folder / "search.png", _search_picture(hasher, images, seed))
     return Quickstart(
         num_training=summary["num_training_images"],
@@ -166,8 +168,8 @@ def run_quickstart(
 
 def _learn_attributes(
     predictor: ContextPredictor, images: Manifest, folder: Path, seed: int
-) -> AttributeHasher:
-    """Gives attributes of patches, by the network as it is: a projection of its features."""
+) -> tuple[AttributeHasher, Run]:
+    """Gives attributes of patches, a projection of the network's features, and their run."""
     sample = sample_patches(images, _NUM_LEARNT, seed=seed + 1)
     vectors = describe_patches(backbone_function(predictor), sample.patches)
     # A run that was given more time has other features, and attributes of their own.
@@ -175,7 +177,7 @@ def _learn_attributes(
     hasher = learn_vector_attributes(
         vectors, place, vector_recipe(_NUM_ATTRIBUTES), groups=sample.images, seed=seed
     )
-    return hasher.with_backbone(predictor.backbone)
+    return hasher.with_backbone(predictor.backbone), Run.read(place / "run")
 
 
 def _search_picture(

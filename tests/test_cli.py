@@ -154,6 +154,8 @@ def test_quickstart_learns_from_photographs_and_export_repeats_its_module(
         assert (out / picture).stat().st_size > 0
     described = json.loads((out / "module" / "module.json").read_text())
     assert described["attributes"]["unit"] == "patch"
+    assert described["config"]["recipe"] == Run.read(out / "run").config["recipe"]
+    assert described["config"]["attributes"]["recipe"]["num_attributes"] == 32
     accuracy = Run.read(out / "run").summary["accuracy"]
     assert described["metrics"]["held_out_accuracy"] == accuracy
     module = tmp_path / "module"

@@ -48,7 +48,12 @@ def predictor() -> ContextPredictor:
 def folder(predictor: ContextPredictor, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("export") / "module"
     return export_module(
-        predictor, target, metadata={"images": "noise"}, metrics={"held_out_accuracy": 0.25}
+        predictor,
+        target,
+        metadata={"images": "noise"},
+        config={"recipe": {"width": 8}, "seed": 0},
+        metrics={"held_out_accuracy": 0.25},
+        license="CC-BY-4.0",
     )
 
 
@@ -314,9 +319,34 @@ def test_module_json_says_what_is_inside(folder: Path) -> None:
     assert described["input"]["range"] == [0, 1]
     assert described["processing"]["preset"] == "released"
     assert described["trained_on"] == {"images": "noise"}
+    assert described["config"] == {"recipe": {"width": 8}, "seed": 0}
+    assert described["license"] == "CC-BY-4.0"
     assert described["metrics"] == {"held_out_accuracy": 0.25}
     assert described["versions"]["keras_ctxattr"] == keras_ctxattr.__version__
     assert {"tensorflow", "keras"} <= described["versions"].keys()
+
+
+def test_a_licence_and_a_configuration_that_nobody_named_are_null(
+    predictor: ContextPredictor, tmp_path: Path
+) -> None:
+    target = export_module(predictor.backbone, tmp_path / "module")
+    described = json.loads((target / "module.json").read_text())
+    assert described["license"] is None and described["config"] is None
+
+
+@pytest.mark.parametrize("trained_on", [{"run": {"seed": 3}}, {}])
+def test_older_modules_are_read_with_the_configuration_they_have(
+    folder: Path, tmp_path: Path, trained_on: dict
+) -> None:
+    """They had it inside `trained_on`, and no licence."""
+    described = read_module(folder)
+    older = {key: value for key, value in described.items() if key not in ("license", "config")}
+    (tmp_path / "saved_model.pb").touch()
+    (tmp_path / "module.json").write_text(json.dumps({**older, "trained_on": trained_on}))
+    found = read_module(tmp_path)
+    assert found["license"] is None
+    assert found["config"] == trained_on.get("run")
+    assert found["trained_on"] == trained_on
 
 
 def test_a_module_keeps_no_trace_of_where_it_was_made(folder: Path) -> None:
@@ -371,6 +401,8 @@ def test_a_failure_leaves_what_was_there(
         ({"preset": "none"}, "`preset` must be one of"),
         ({"metadata": {"loss": float("nan")}}, "Out of range float values"),
         ({"metadata": {"images": object()}}, "cannot be written as JSON"),
+        ({"config": {"rate": float("inf")}}, "Out of range float values"),
+        ({"license": " "}, "`license` must be an SPDX identifier"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(
@@ -388,7 +420,7 @@ def test_diverged_weights_are_refused(tmp_path: Path) -> None:
         export_module(backbone, tmp_path / "module")
 
 
-@pytest.mark.parametrize("contents", [None, "{}", "not json", '{"format": 99}'])
+@pytest.mark.parametrize("contents", [None, "{}", "not json", "[]", '{"format": 99}'])
 def test_reading_what_is_no_module_is_one_clear_error(tmp_path: Path, contents: str | None) -> None:
     if contents is not None:
         (tmp_path / "saved_model.pb").touch()

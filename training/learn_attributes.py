@@ -143,6 +143,11 @@ def _learn_of_photographs(config: Config, clusters: Any, recipe: Any) -> dict[st
         backbone,
         config.run,
         recipe,
+        source={
+            "clusters": str(config.clusters),
+            "round": clusters.number,
+            "untrained": config.untrained,
+        },
         seed=config.seed,
         progress=DescribingProgress(lambda line: print(line, file=sys.stderr, flush=True)),
     )

@@ -13,6 +13,7 @@ from typing import Any
 _NAMES = {
     "AttributeHasher": "hasher",
     "AttributeRecipe": "learning",
+    "bit_metrics": "codes",
     "bit_statistics": "codes",
     "encode_samples": "learning",
     "encode_scores": "codes",

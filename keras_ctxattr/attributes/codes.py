@@ -1,5 +1,6 @@
 """Codes: bits of attributes, packed eight to a byte, the first in the highest bit."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,11 @@ def bit_statistics(codes: np.ndarray) -> dict[str, Any]:
         "duplicate": int((below > DUPLICATE).any(axis=1).sum()),
         "distinct": len(np.unique(codes, axis=0)),
     }
+
+
+def bit_metrics(statistics: Mapping[str, Any]) -> dict[str, float]:
+    """Gives what `bit_statistics` found of all bits together, for a module's `metrics`."""
+    return {f"bit_{name}": value for name, value in statistics.items() if name != "shares"}
 
 
 def check_codes(codes: np.ndarray) -> np.ndarray:

@@ -1,7 +1,9 @@
 """What a training has made: its model, its recipe, and its features as a module."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -65,7 +67,9 @@ def export_run(
     *,
     colour: str = "none",
     overwrite: bool = False,
+    license: str | None = None,
     model: keras.Model | None = None,
+    further: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes the features that a run learnt as a reusable SavedModel.
 
@@ -74,7 +78,10 @@ def export_run(
         directory: where to write, see `keras_ctxattr.export.export_module`.
         colour: `"none"` or `"project"`.
         overwrite: whether to replace a module that is there.
+        license: under which licence others may use it, see `export_module`.
         model: what to export in place of the run's own model, such as attributes of its features.
+        further: how such a model was trained, by stage; `module.json` says it beside the run's
+            configuration.
 
     Returns:
         The folder of the module.
@@ -84,10 +91,19 @@ def export_run(
         load_predictor(folder) if model is None else model,
         directory,
         colour=colour,
-        metadata={"run": run.config, "summary": run.summary},
+        metadata=_learnt_from(run),
+        config={**run.config, **(further or {})},
         metrics=_reached(run),
+        license=license,
         overwrite=overwrite,
     )
+
+
+def _learnt_from(run: Run) -> dict[str, Any]:
+    """Gives the sources of a run's images and, once it is finished, how many there were."""
+    counts = ("num_training_images", "num_held_out_images")
+    found = {name: run.summary[name] for name in counts if name in run.summary}
+    return {"images": run.config["images"], **found}
 
 
 def _reached(run: Run) -> dict[str, float]:

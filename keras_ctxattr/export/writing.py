@@ -31,7 +31,9 @@ def export_module(
     colour: str = "none",
     preset: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
     metrics: Mapping[str, float] | None = None,
+    license: str | None = None,
     overwrite: bool = False,
     unit: str = "patch",
     normalize: bool = False,
@@ -52,8 +54,11 @@ def export_module(
             (Colour *dropping* is random: a model trained with it is exported with either.)
         preset: preprocessing, `"released"` or `"paper"`; None takes the model's, `"released"` for
             a backbone alone.
-        metadata: what the model was trained on and how, for `module.json`; JSON types.
+        metadata: what the model was trained on, for `module.json`; JSON types.
+        config: how it was trained: the configuration of its run, for `module.json`; JSON types.
         metrics: what it reached, for `module.json`, e.g. `{"held_out_accuracy": 0.24}`.
+        license: under which licence others may use it, for `module.json`: an SPDX identifier such
+            as "CC-BY-4.0", or a text.
         overwrite: whether a module that is there already may be replaced.
         unit: what attributes were learnt of: `"patch"` or `"image"`, see `AttributeModule`.
         normalize: whether the features of every place are brought to unit length, before their mean
@@ -65,7 +70,7 @@ def export_module(
     Raises:
         ValueError: if an argument is unknown, a weight is not finite, the backbone has no
             convolutional form, or the folder holds something else.
-        TypeError: if `metadata` or `metrics` cannot be written as JSON.
+        TypeError: if `metadata`, `config` or `metrics` cannot be written as JSON.
 
     Example:
         >>> import tempfile
@@ -77,7 +82,8 @@ def export_module(
         TensorShape([2, 16])
     """
     target = Path(directory).resolve()
-    _check_target(target, overwrite)
+    check_target(target, overwrite)
+    check_license(license)
     backbone, processing, patch_size = _parts(model, preset)
     steps = _steps(processing, colour)
     _check_finite(backbone)
@@ -89,6 +95,8 @@ def export_module(
     described = {
         **_describe_computation(network, processing, colour, patch_size),
         **attributes,
+        "license": license,
+        "config": None if config is None else json_types(dict(config)),
         "trained_on": json_types(dict(metadata or {})),
         "metrics": json_types(dict(metrics or {})),
         "versions": versions(),
@@ -108,13 +116,15 @@ def read_module(directory: str | Path) -> dict[str, Any]:
 
     Returns:
         Its description: `format`, `backbone`, `patch_size`, `num_features`, `input`, `processing`,
-        `trained_on`, `metrics`, `versions`.
+        `attributes` where it has them, `license`, `config`, `trained_on`, `metrics`, `versions`.
+        The licence is None where none was named. Modules of older versions have their
+        configuration in `trained_on`; it is `config` all the same, None where it is not known.
 
     Raises:
         ValueError: if the folder holds no module, or one of another format.
     """
     folder = Path(directory)
-    if not _is_module(folder):
+    if not is_module(folder):
         raise ValueError(
             "`directory` must be a module that `ctxattr export` or `export_module` wrote. "
             f"Received: {folder}"
@@ -122,7 +132,8 @@ def read_module(directory: str | Path) -> dict[str, Any]:
     try:
         described = json.loads((folder / "module.json").read_text(encoding="utf-8"))
         written = described["format"]
-    except (ValueError, KeyError, TypeError) as error:
+        config = described.get("trained_on", {}).get("run")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"module.json must be as `export_module` wrote it; export again. Received: {folder}"
         ) from error
@@ -131,7 +142,7 @@ def read_module(directory: str | Path) -> dict[str, Any]:
             f"The module must be of format {FORMAT}, which this version of keras_ctxattr knows; "
             f"use the version it names. Received: format {written} in {folder}"
         )
-    return described
+    return {"license": None, "config": config, **described}
 
 
 def _parts(model: Any, preset: str | None) -> tuple[keras.Model, PatchProcessing, int]:
@@ -188,12 +199,21 @@ def _check_finite(backbone: Any) -> None:
             )
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def check_license(license: str | None) -> None:
+    """Refuses a licence that says nothing."""
+    if license is not None and not (isinstance(license, str) and license.strip()):
+        raise ValueError(
+            "`license` must be an SPDX identifier, such as 'CC-BY-4.0', or a text; leave it out "
+            f"where there is none. Received: {license!r}"
+        )
+
+
+def check_target(target: Path, overwrite: bool) -> None:
     """Refuses to write over anything but a module, and over that unasked."""
     is_empty = not target.exists() or (target.is_dir() and not any(target.iterdir()))
     if is_empty:
         return
-    if not _is_module(target):
+    if not is_module(target):
         raise ValueError(
             "`directory` must be a new or empty folder, or a module to overwrite. "
             f"Received: {target}, which holds something else"
@@ -204,7 +224,8 @@ def _check_target(target: Path, overwrite: bool) -> None:
         )
 
 
-def _is_module(folder: Path) -> bool:
+def is_module(folder: Path) -> bool:
+    """Tells whether a folder holds what `export_module` writes."""
     return all((folder / name).is_file() for name in ("module.json", "saved_model.pb"))
 
 

@@ -270,9 +270,22 @@ class _Learning:
             keras.saving.load_model(path),
             self.run.place("attributes"),
             vector_recipe(self.num_attributes),
+            source=self._source(last.number),
             seed=self.seed,
             progress=DescribingProgress(self.report),
         )
+
+    def _source(self, last_round: int) -> dict[str, Any]:
+        """Gives what the module is to say of its photographs and its network."""
+        context, clusters = (Run.read(self.run.path / name) for name in ("context", "clusters"))
+        accuracy = context.summary["accuracy"]
+        return {
+            "images": self.run.config["images"],
+            "network": {
+                "context": {"config": context.config, "held_out_accuracy": accuracy},
+                "clusters": {"config": clusters.config, "round": last_round},
+            },
+        }
 
     def count(self) -> int:
         """Gives the number of photographs that have a code."""

@@ -2,14 +2,20 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_ctxattr.attributes import AttributeRecipe, bit_statistics, encode_scores, score_samples
+from keras_ctxattr.attributes import (
+    AttributeRecipe,
+    bit_metrics,
+    bit_statistics,
+    encode_scores,
+    score_samples,
+)
 from keras_ctxattr.data.manifest import Manifest
 from keras_ctxattr.export import export_module
 from keras_ctxattr.features import describe_photographs
@@ -33,6 +39,7 @@ def learn_photo_attributes(
     *,
     colour: str = "none",
     preset: str = "released",
+    source: Mapping[str, Any] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -53,6 +60,8 @@ def learn_photo_attributes(
         recipe: `vector_recipe()` if None.
         colour: as in `export_module`.
         preset: as in `export_module`.
+        source: what the photographs are and how the network was trained, for the modules'
+            `trained_on`; JSON types.
         seed: seed of every draw.
         progress: called with (photographs described, all of them).
 
@@ -79,7 +88,12 @@ def learn_photo_attributes(
         if run.finished:
             return run.summary
         features = run.place("features")
-        export: dict[str, Any] = {"colour": colour, "preset": preset, "metadata": {"run": config}}
+        export: dict[str, Any] = {
+            "colour": colour,
+            "preset": preset,
+            "metadata": {**(source or {}), "num_photographs": len(manifest.usable())},
+            "config": config,
+        }
         if not features.exists():
             export_module(backbone, features, normalize=True, **export)
         table = describe_photographs(
@@ -94,14 +108,15 @@ def learn_photo_attributes(
         with run.writing(KEYS) as partial:
             keys = [names[image] for image in table.image_ids.tolist()]
             partial.write_text("\n".join(keys) + "\n", encoding="utf-8", errors="surrogateescape")
+        summary = {"num_photographs": len(table), "bits": bit_statistics(codes)}
         export_module(
             hasher.with_backbone(backbone),
             run.place("module"),
             unit="image",
+            metrics=bit_metrics(summary["bits"]),
             overwrite=True,
             **export,
         )
-        summary = {"num_photographs": len(table), "bits": bit_statistics(codes)}
         run.finish(summary)
     return summary
 

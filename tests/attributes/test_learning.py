@@ -162,6 +162,11 @@ def test_module_says_what_its_codes_are(finished):
         "unit": "patch",
         "normalize": True,
     }
+    summary = finished[1]
+    assert described["config"] == Run.read(finished[0]).config
+    assert described["trained_on"] == {"num_samples": 96, "num_clusters": NUM_CONCEPTS}
+    assert described["metrics"]["step"] == summary["steps"]
+    assert described["metrics"]["bit_entropy"] == summary["bits"]["entropy"]
     module = tf.saved_model.load(str(finished[0] / "module"))
     lengths = np.linalg.norm(module(tf.random.uniform((3, 32, 32, 3))), axis=1)
     np.testing.assert_allclose(lengths, 1, atol=1e-3)

@@ -106,7 +106,15 @@ def test_module_of_a_round_gives_its_features(images, finished):
     vectors = tf.math.l2_normalize(module(pixels / np.float32(255)), axis=1).numpy()
     stored = FeatureTable.open(folder / "rounds/1/features").vectors[:8]
     np.testing.assert_allclose(vectors, stored, atol=1e-5)
-    assert read_module(folder / "rounds/1/module")["trained_on"]["round"] == 1
+    described = read_module(folder / "rounds/1/module")
+    assert described["trained_on"] == {"images": [str(images)], "round": 1}
+    assert described["config"] == Run.read(folder).config
+    last = Run.read(folder / "rounds/1/training").metrics.rows()[-1]
+    assert described["metrics"] == {
+        "training_accuracy": last["accuracy"],
+        "training_loss": last["loss"],
+        "step": last["step"],
+    }
 
 
 def test_same_command_again_does_nothing(images, finished, monkeypatch):

@@ -302,6 +302,12 @@ def test_export_says_what_the_run_reached(finished, tmp_path):
         "held_out_loss": summary["loss"],
         "step": 4,
     }
+    assert described["config"] == Run.read(finished).config
+    assert described["trained_on"] == {
+        "images": Run.read(finished).config["images"],
+        "num_training_images": summary["num_training_images"],
+        "num_held_out_images": summary["num_held_out_images"],
+    }
 
 
 def test_rows_count_the_scales_that_were_drawn_again(finished):

@@ -16,6 +16,7 @@ from keras_ctxattr.clustering import (
     open_rounds,
 )
 from keras_ctxattr.data.manifest import scan_images
+from keras_ctxattr.export import read_module
 from keras_ctxattr.pipeline import learn, learn_from_photographs
 from keras_ctxattr.pipeline.plan import Pace, Plan
 from keras_ctxattr.runs import Run, RunError, digest_arrays
@@ -100,6 +101,20 @@ def test_photographs_are_described_by_the_network_that_learnt_last(finished):
     assert last.number == 1
     network = Run.read(folder / "attributes").config["network"]
     assert network == digest_arrays(last.load_backbone().get_weights())
+
+
+@pytest.mark.slow
+def test_module_says_how_its_network_was_trained(finished, photographs):
+    folder, result, _ = finished
+    told = read_module(result.module)["trained_on"]
+    assert told["images"] == [str(photographs)] and told["num_photographs"] == 36
+    context = Run.read(folder / "context")
+    assert told["network"]["context"] == {
+        "config": context.config,
+        "held_out_accuracy": context.summary["accuracy"],
+    }
+    clusters = {"config": Run.read(folder / "clusters").config, "round": 1}
+    assert told["network"]["clusters"] == clusters
 
 
 @pytest.mark.slow

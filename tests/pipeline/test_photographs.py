@@ -13,7 +13,7 @@ from keras_ctxattr.export import read_module
 from keras_ctxattr.pipeline import learn_photo_attributes
 from keras_ctxattr.pipeline.attributes import learn_vector_attributes, vector_recipe
 from keras_ctxattr.pipeline.photographs import DescribingProgress
-from keras_ctxattr.runs import RunError
+from keras_ctxattr.runs import Run, RunError
 from tests.clustering.concepts import NUM_CONCEPTS, write_concepts
 
 
@@ -32,7 +32,9 @@ def backbone():
 def finished(manifest, backbone, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     recipe = vector_recipe(num_attributes=8)
-    return folder, learn_photo_attributes(manifest, backbone, folder, recipe, seed=1)
+    return folder, learn_photo_attributes(
+        manifest, backbone, folder, recipe, source={"images": "concepts"}, seed=1
+    )
 
 
 def test_a_file_has_the_code_that_was_learnt_of_it(finished, manifest):
@@ -45,8 +47,13 @@ def test_a_file_has_the_code_that_was_learnt_of_it(finished, manifest):
     scores = module.attributes(tf.zeros([1, 40, 40, 3]))
     assert scores.shape == [1, 8]
     np.testing.assert_array_equal(module.encode_bytes(files), codes[:8])
-    described = read_module(folder / "module")["attributes"]
-    assert described["unit"] == "image" and described["normalize"]
+    described = read_module(folder / "module")
+    assert described["attributes"]["unit"] == "image" and described["attributes"]["normalize"]
+    assert described["metrics"]["bit_entropy"] == summary["bits"]["entropy"]
+    for name in ("module", "features"):
+        described = read_module(folder / name)
+        assert described["trained_on"] == {"images": "concepts", "num_photographs": 72}
+        assert described["config"] == Run.read(folder).config
 
 
 def test_photographs_of_a_concept_share_their_attributes(finished):

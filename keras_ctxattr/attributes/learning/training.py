@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ctxattr.attributes.codes import bit_statistics, encode_scores
+from keras_ctxattr.attributes.codes import bit_metrics, bit_statistics, encode_scores
 from keras_ctxattr.attributes.hasher import AttributeHasher
 from keras_ctxattr.attributes.learning.callbacks import BitGuard, SlopeSchedule
 from keras_ctxattr.attributes.learning.groups import Groups
@@ -54,7 +54,8 @@ def learn_attributes(
         backbone: a `keras.Model` from patches to features, which is trained on; a copy of it is.
         vectors: its features of the samples at unit length, if they are known; else they are
             computed.
-        source: what the samples are, for the run's configuration; JSON types.
+        source: what the samples are, for the run's configuration and the module's `trained_on`;
+            JSON types.
         seed: seed of every draw, 0 to 2**31 - 1.
         callbacks: further Keras callbacks, called first.
 
@@ -88,13 +89,13 @@ def learn_attributes(
             hasher.initialize(known, groups.labels, seed=seed)
         num_steps = _train(run, hasher, samples, groups, recipe, resumed, seed, callbacks)
         codes = encode_samples(hasher, samples)
-        _write(run, hasher, codes)
         summary = {
             "steps": num_steps,
             "num_samples": len(samples),
             "num_clusters": groups.num_clusters,
             "bits": bit_statistics(codes),
         }
+        _write(run, hasher, codes, summary)
         run.finish(summary)
     return summary
 
@@ -203,10 +204,18 @@ def _describe(hasher: AttributeHasher, samples: Any) -> np.ndarray:
     return np.concatenate([hasher.describe(np.asarray(one), False).numpy() for one in chunks])
 
 
-def _write(run: Run, hasher: AttributeHasher, codes: np.ndarray) -> None:
+def _write(run: Run, hasher: AttributeHasher, codes: np.ndarray, summary: dict[str, Any]) -> None:
     with run.writing(CODES) as partial, partial.open("wb") as file:
         np.save(file, codes)
     with run.writing(HASHER) as partial:
         hasher.save(partial)
     if hasher.backbone is not None:
-        export_module(hasher, run.place("module"), metadata={"run": run.config}, overwrite=True)
+        counts = {name: summary[name] for name in ("num_samples", "num_clusters")}
+        export_module(
+            hasher,
+            run.place("module"),
+            metadata={**run.config["source"], **counts},
+            config=run.config,
+            metrics={"step": summary["steps"], **bit_metrics(summary["bits"])},
+            overwrite=True,
+        )

@@ -1,6 +1,7 @@
 """The network that learns to tell clusters apart, from random transformations of their samples."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -191,3 +192,15 @@ def train_classifier(
             model.get_layer("backbone").save(partial)
         run.finish({"steps": num_steps, "num_clusters": len(names), "num_patches": len(rows)})
     return model
+
+
+def training_figures(folder: str | Path) -> dict[str, float]:
+    """Gives the figures of a training's last epoch, for a module's `metrics`.
+
+    Args:
+        folder: the run folder that `train_classifier` wrote.
+    """
+    rows = Run.read(folder, kind=KIND).metrics.rows()
+    last = rows[-1] if rows else {}
+    names = {"accuracy": "training_accuracy", "loss": "training_loss", "step": "step"}
+    return {new: last[old] for old, new in names.items() if math.isfinite(last.get(old, math.nan))}

@@ -15,6 +15,7 @@ from keras_ctxattr.clustering.alternation.network import (
     BACKBONE,
     digest_start,
     train_classifier,
+    training_figures,
 )
 from keras_ctxattr.clustering.alternation.patches import Progress, collect_patches
 from keras_ctxattr.clustering.alternation.reading import KIND
@@ -217,7 +218,9 @@ class _Alternation:
                 network.get_layer("backbone"),
                 module,
                 preset="released",
-                metadata={"run": self.run.config, "round": number},
+                metadata={"images": self.run.config["images"], "round": number},
+                config=self.run.config,
+                metrics=training_figures(folder / "training"),
             )
         from keras_ctxattr.features.descriptors.module import ModuleFeatures
 
