@@ -165,6 +165,27 @@ def test_quickstart_learns_from_photographs_and_export_repeats_its_module(
     assert again["metrics"] == described["metrics"]
 
 
+def test_export_of_a_module_writes_versions_for_a_server(tmp_path, monkeypatch, capfd) -> None:
+    pytest.importorskip("tf2onnx")
+    from keras_ctxattr.backbones import small
+    from keras_ctxattr.export import export_module, read_module
+
+    module = export_module(small(width=4, num_features=8), tmp_path / "module")
+    models = tmp_path / "models" / "photos"
+    wishes = ("--out", models, "--serving", "--onnx", "--license", "CC-BY-4.0")
+    code, told, error = run_main(monkeypatch, capfd, "export", module, *wishes)
+    assert code == 0 and error == ""
+    assert f"--model_name=photos --model_base_path={models}" in told
+    assert str(models / "1/model.onnx") in told
+    assert read_module(models / "1")["license"] == "CC-BY-4.0"
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    code, told, error = run_main(monkeypatch, capfd, "export", module, *wishes)
+    assert code == cli.ERROR_CODE and told == ""
+    assert error.startswith("ctxattr: ONNX needs") and "keras_ctxattr[onnx]" in error
+    assert error.count("\n") == 1
+    assert [path.name for path in models.iterdir()] == ["1"]
+
+
 @pytest.mark.slow
 def test_quickstart_without_photographs_says_that_it_is_a_demonstration(
     tmp_path, monkeypatch, capfd, tiny_recipe

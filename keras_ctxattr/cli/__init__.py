@@ -38,7 +38,8 @@ def _is_expected(error: Exception) -> bool:
     """Tells whether an error is about what came in (flags, files, values), not a fault of ours."""
     if isinstance(error, OSError | ValueError) or _is_usage(error):
         return True
-    if type(error).__name__ == "TrainingCollapsed":  # its module imports Keras
+    # By their names: their modules import TensorFlow.
+    if type(error).__name__ in ("TrainingCollapsed", "MissingPackageError"):
         return True
     # TensorFlow's errors, without importing TensorFlow for them.
     return any(

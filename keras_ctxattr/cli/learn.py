@@ -115,16 +115,39 @@ def learn(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a training.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="RUN_OR_MODULE", help="Folder of a run or of `learn`, or a module."),
+    ],
     out: OutFolder,
     colour: Annotated[
         str, typer.Option(help="none, or project: remove green against magenta.")
     ] = "none",
+    license: Annotated[
+        str | None, typer.Option(help="SPDX identifier, such as CC-BY-4.0, for module.json.")
+    ] = None,
+    serving: Annotated[
+        bool, typer.Option("--serving", help="Write the next version, DIR/N, for a model server.")
+    ] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx into it.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a module.")] = False,
 ) -> None:
-    """Write the features that a run learnt as a reusable SavedModel."""
+    """Write what a run learnt as a reusable SavedModel, for a server, as ONNX."""
     load_tensorflow()
-    from keras_ctxattr.context.training import export_run
+    from keras_ctxattr.pipeline import export_learnt
 
-    folder = export_run(run, out, colour=colour, overwrite=overwrite)
+    folder = export_learnt(
+        source,
+        out,
+        colour=colour,
+        license=license,
+        overwrite=overwrite,
+        serving=serving,
+        onnx=onnx,
+    )
     print(f"{folder}: tf.saved_model.load({str(folder)!r})(images)   # RGB in [0, 1]")
+    if serving:
+        name, base = out.resolve().name, shlex.quote(str(out.resolve()))
+        print(f"Serve     tensorflow_model_server --model_name={name} --model_base_path={base}")
+    if onnx:
+        print(f"ONNX      {folder / 'model.onnx'}   # images -> features")

@@ -102,7 +102,8 @@ def export_module(
         "versions": versions(),
     }
     # The graphs of the functions are a few MB whatever the network.
-    with write_atomically(target, num_bytes=4 * network.count_params() + (4 << 20)) as partial:
+    num_bytes = 4 * network.count_params() + (4 << 20)
+    with write_atomically(target, num_bytes=num_bytes, replace=overwrite) as partial:
         tf.saved_model.save(module, str(partial), signatures=module.trace())
         write_json(partial / "module.json", described)
     return Path(directory)

@@ -6,6 +6,7 @@
       plan.py          how long each stage will take here, and what fits into the time
       pictures.py      what codes find, and what attributes tell apart
       learn.py         every stage: context, patch clusters, photographs
+      exporting.py     the module of any of these runs, for a server, as ONNX
 
 What the stages are is theirs; what they hand on to each other, and in which folder, is here.
 """
@@ -14,6 +15,7 @@ import importlib
 from typing import Any
 
 _NAMES = {
+    "export_learnt": "exporting",
     "learn_from_photographs": "learn",
     "learn_photo_attributes": "photographs",
 }

@@ -26,7 +26,7 @@ class DiskFullError(OSError):
 
 @contextlib.contextmanager
 def write_atomically(
-    path: str | Path, *, num_bytes: int = 0, reassurance: str = ""
+    path: str | Path, *, num_bytes: int = 0, reassurance: str = "", replace: bool = True
 ) -> Iterator[Path]:
     """Gives a hidden path beside `path` to write to; renames it to `path` if all went well.
 
@@ -39,12 +39,15 @@ def write_atomically(
         path: Where the result belongs. The partial keeps the suffix, since some writers look at it.
         num_bytes: How much will be written, if known: refused at once where the disk has less.
         reassurance: What is still fine if the disk is full, a clause for the message.
+        replace: Whether what is at `path` is replaced. If not, a folder that another process has
+            written there meanwhile stays, and this one is an error.
 
     Yields:
         The path to write to. It does not exist.
 
     Raises:
         DiskFullError: No space left: one line that says how much to free, and where.
+        FileExistsError: There is something at `path`, which may not be replaced.
 
     Example:
         >>> import tempfile
@@ -64,7 +67,10 @@ def write_atomically(
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
             yield partial
             _flush_to_disk(partial)
-            _rename_over(partial, target)
+            if replace:
+                _rename_over(partial, target)
+            else:
+                _rename_to_new(partial, target)
         except BaseException:
             remove(partial)
             raise
@@ -167,6 +173,23 @@ def _rename_over(partial: Path, target: Path) -> None:
     _fsync(target.parent)
     if aside is not None:
         remove(aside)
+
+
+def _rename_to_new(partial: Path, target: Path) -> None:
+    """Renames a folder to a name that is free, or held by an empty folder."""
+    try:
+        # Between looking and renaming another process may write; of a folder the kernel sees it.
+        if target.exists() and not target.is_dir():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        partial.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        raise FileExistsError(
+            "What is there may not be replaced, and another process has just written it; give "
+            f"another name. Received: {target}"
+        ) from None
+    _fsync(target.parent)
 
 
 def _fsync(path: Path) -> None:

@@ -11,7 +11,7 @@ from keras_ctxattr.backbones.conversion import fold_batch_normalization, fully_c
 from keras_ctxattr.backbones.networks import batch_normalization
 from keras_ctxattr.export import export_module, read_module
 from tests.backbones.trained import give_random_statistics
-from tests.test_export import normalize, photos
+from tests.export.images import normalize, photos
 
 
 def images(count: int, height: int, width: int) -> np.ndarray:

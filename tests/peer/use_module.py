@@ -2,7 +2,8 @@
 
     python use_module.py MODULE ARRAYS.npz
 
-ARRAYS: `patches`, `photo`, `encoded`, and the features that the making TensorFlow gave for them.
+ARRAYS: `patches`, `photo`, `encoded`, and what the making TensorFlow gave for them: features, and
+of a module with attributes these and their codes.
 """
 
 import importlib.util
@@ -12,16 +13,38 @@ import numpy as np
 import tensorflow as tf
 
 
-def check_features(module, arrays):
-    for name, found in (
-        ("patch_features", module(arrays["patches"])),
-        ("photo_features", module(arrays["photo"])),
-        ("served_features", module.signatures["serve_bytes"](tf.constant(list(arrays["encoded"])))),
-    ):
-        found = found["features"] if isinstance(found, dict) else found
-        error = np.abs(found.numpy() - arrays[name]).max() / np.abs(arrays[name]).max()
-        print(f"{name}: largest difference {error:.1e} of the largest feature")
-        assert error < 1e-4, name
+def check_results(module, arrays):
+    served = module.signatures["serve_bytes"](encoded=tf.constant(list(arrays["encoded"])))
+    found = {
+        "patch_features": module(arrays["patches"]),
+        "photo_features": module(arrays["photo"]),
+        **{f"served_{name}": value for name, value in served.items()},
+    }
+    for name in served.keys() - {"features"}:
+        found[f"photo_{name}"] = module.signatures[name](images=tf.constant(arrays["photo"]))[name]
+    assert found.keys() == arrays.keys() - {"patches", "photo", "encoded"}
+    for name, value in found.items():
+        if name.endswith("_codes"):
+            check_codes(name, value.numpy(), arrays)
+        else:
+            check_close(name, value.numpy(), arrays[name])
+
+
+def check_close(name, found, expected):
+    error = np.abs(found - expected).max() / np.abs(expected).max()
+    print(f"{name}: largest difference {error:.1e} of the largest")
+    assert error < 1e-4, name
+
+
+def check_codes(name, found, arrays):
+    """All bits must be the same but those of scores near 0, which rounding decides."""
+    scores = arrays[name.replace("_codes", "_attributes")]
+    is_clear = np.abs(scores) > 2e-4 * np.abs(scores).max()
+    assert is_clear.mean() > 0.9
+    assert found.dtype == np.uint8
+    bits = np.unpackbits(found, axis=1)
+    assert np.array_equal(bits[is_clear], (scores > 0)[is_clear]), name
+    assert np.array_equal(bits[is_clear], np.unpackbits(arrays[name], axis=1)[is_clear]), name
 
 
 def fine_tune(module, patches, steps=5):
@@ -46,9 +69,9 @@ def fine_tune(module, patches, steps=5):
 def main(directory, archive):
     assert tf.__version__.startswith("2.15."), tf.__version__
     assert importlib.util.find_spec("keras_ctxattr") is None
-    arrays = np.load(archive)
+    arrays = dict(np.load(archive))
     module = tf.saved_model.load(directory)
-    check_features(module, arrays)
+    check_results(module, arrays)
     before = [variable.numpy() for variable in module.variables]
     losses = fine_tune(module, arrays["patches"])
     print("losses:", losses)

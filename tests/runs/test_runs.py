@@ -291,6 +291,25 @@ def test_folder_is_replaced_as_a_whole(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["module"]
 
 
+def test_what_may_not_be_replaced_stays(tmp_path):
+    for content in ("old", "new"):
+        (tmp_path / "module").mkdir(exist_ok=True)  # an empty folder is nothing
+        try:
+            with atomically(tmp_path / "module", replace=False) as partial:
+                partial.mkdir()
+                (partial / content).write_text(content)
+        except FileExistsError as error:
+            assert content == "new" and "give another name" in str(error)
+            assert "\n" not in str(error)
+    assert [entry.name for entry in (tmp_path / "module").iterdir()] == ["old"]
+    (tmp_path / "file.txt").write_text("old")
+    for name in ("file.txt", "module"):
+        with pytest.raises(FileExistsError), atomically(tmp_path / name, replace=False) as partial:
+            partial.write_text("new")
+    assert (tmp_path / "file.txt").read_text() == "old"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file.txt", "module"]
+
+
 def test_json_refuses_what_json_cannot_hold_and_keeps_the_old_file(tmp_path):
     path = tmp_path / "results.json"
     writing.write_json(path, {"accuracy": np.float32(0.5)})

@@ -11,32 +11,14 @@ import keras_ctxattr
 from keras_ctxattr.backbones import compact
 from keras_ctxattr.context.predictor import ContextPredictor
 from keras_ctxattr.export import export_module, read_module
-from tests.backbones.trained import give_random_statistics
-
-
-def small_predictor(**settings: object) -> ContextPredictor:
-    keras.utils.set_random_seed(0)
-    backbone = give_random_statistics(compact(width=8, num_features=16))
-    return ContextPredictor(backbone, hidden_units=8, **settings)
-
-
-def photos(count: int, height: int = 96, width: int = 96, seed: int = 0) -> np.ndarray:
-    """Noise over a gradient, in [0, 1]."""
-    noise = np.random.default_rng(seed).uniform(0, 0.5, (count, height, width, 3))
-    return (noise + np.linspace(0, 0.5, width)[:, None]).astype("float32")
-
-
-def normalize(images: np.ndarray) -> np.ndarray:
-    """Restates the released preset: no channel mean, a root mean square of 50."""
-    centred = 255.0 * (images - images.mean((1, 2), keepdims=True))
-    return 50 * centred / np.sqrt((centred**2).mean((1, 2, 3), keepdims=True))
-
-
-def assert_close(found: object, expected: object, tolerance: float = 1e-4) -> None:
-    found, expected = np.asarray(found), np.asarray(expected)
-    scale = np.abs(expected).max()
-    assert scale > 0
-    np.testing.assert_allclose(found / scale, expected / scale, rtol=0, atol=tolerance)
+from tests.export.images import (
+    assert_close,
+    encode,
+    normalize,
+    photos,
+    small_predictor,
+    two_classes,
+)
 
 
 @pytest.fixture(scope="module")
@@ -145,11 +127,6 @@ def test_half_precision_training_gives_a_float32_module(tmp_path: Path) -> None:
 # --- served ---------------------------------------------------------------------------------------
 
 
-def encode(pixels: np.ndarray, suffix: str) -> bytes:
-    encoder = {"png": tf.io.encode_png, "jpeg": tf.io.encode_jpeg}[suffix]
-    return encoder(tf.constant(pixels)).numpy()
-
-
 def test_signatures_take_images_and_name_their_results(module: object) -> None:
     images = tf.constant(photos(2, 100, 130))
     served = module.signatures["serving_default"](images=images)["features"]
@@ -219,13 +196,6 @@ def test_one_unreadable_file_is_an_error_for_the_call(module: object, folder: Pa
 
 
 # --- learning on ----------------------------------------------------------------------------------
-
-
-def two_classes() -> tuple[np.ndarray, np.ndarray]:
-    """Horizontal against vertical stripes, eight images."""
-    stripes = np.zeros((8, 96, 96, 3), "float32")
-    stripes[::2, ::8], stripes[1::2, :, ::8] = 1, 1
-    return stripes + photos(8) / 10, np.arange(8) % 2
 
 
 def test_variables_are_named_by_layer_and_know_whether_they_train(module: object) -> None:
