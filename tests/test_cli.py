@@ -219,7 +219,7 @@ def test_scan_bar_goes_when_the_scan_is_complete(monkeypatch) -> None:
         def stop(self) -> None:
             events.append("gone")
 
-    monkeypatch.setattr(app, "_start_bar", lambda: (Bar(), 0))
+    monkeypatch.setattr(app, "_start_bar", lambda what: (Bar(), 0))
     with pytest.raises(ValueError), app.scan_progress() as progress:
         for done, total in ((1000, None), (16, 20), (20, 20), (5, 9)):
             progress(done, total)

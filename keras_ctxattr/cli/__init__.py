@@ -11,7 +11,14 @@ from typing import Annotated
 
 import typer
 
-from keras_ctxattr.cli import check, learn, serve  # noqa: F401 - each adds its commands to `app`
+from keras_ctxattr.cli import (  # noqa: F401 - they fill `app`
+    check,
+    curate,
+    index,
+    learn,
+    search,
+    serve,
+)
 from keras_ctxattr.cli.app import app, print_warnings_in_a_line
 
 ERROR_CODE = 2

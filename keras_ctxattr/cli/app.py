@@ -1,4 +1,4 @@
-"""What all commands share: the application, TensorFlow without its noise, progress of a scan.
+"""What all commands share: the application, TensorFlow without its noise, progress.
 
 The scripts of `training` and `evaluation` share the latter two.
 """
@@ -16,6 +16,8 @@ import typer
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+_SECONDS_BETWEEN_LINES = 30.0
 
 app = typer.Typer(
     name="ctxattr",
@@ -74,35 +76,50 @@ def _format_warning(
     return _FORMAT_WARNING(message, category, *place, **line)  # type: ignore[arg-type]
 
 
-@contextlib.contextmanager
-def scan_progress() -> Iterator[Callable[[int, int | None], None]]:
-    """Gives what `scan_images` takes as `progress`: a bar on stderr, how far, how fast, how long.
+def scan_progress() -> "contextlib.AbstractContextManager[Callable[[int, int | None], None]]":
+    """Gives what `scan_images` takes as `progress`: a bar on stderr."""
+    return show_progress("looking at images")
 
-    The bar goes when a scan is complete, and comes again with another one, so that what follows in
-    the same block has the terminal to itself.
+
+@contextlib.contextmanager
+def show_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Gives a function of (done, total or None) that shows both on stderr, with rate and time left.
+
+    The bar goes when all is done, and comes again with another count, so that what follows in the
+    same block has the terminal to itself. Where stderr is no terminal, a line comes every half
+    minute.
+
+    Args:
+        what: What is being done: `"describing images"`.
     """
-    shown = _ScanBar()
+    shown = _Bar(what)
     try:
         yield shown.update
     finally:
         shown.stop()
 
 
-class _ScanBar:
-    """A bar from the first file of a scan to the last, with the rate beside it."""
+class _Bar:
+    """A bar from the first count to the last, with the rate beside it."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
+        self.what = what
         self.bar: Progress | None = None
         self.task: TaskID | None = None
-        self.start = 0.0
+        self.start = self.told = 0.0
 
     def update(self, done: int, total: int | None) -> None:
+        now = time.monotonic()
         if self.bar is None or self.task is None:
-            self.bar, self.task = _start_bar()
-            self.start = time.monotonic()
-        seconds = time.monotonic() - self.start
-        rate = f"{done / seconds:.0f}/s" if seconds > 1.0 else ""
+            self.bar, self.task = _start_bar(self.what)
+            self.start = self.told = now
+        seconds = now - self.start
+        rate = f"{_significant(done / seconds)}/s" if seconds > 1.0 else ""
         self.bar.update(self.task, completed=done, total=total, rate=rate)
+        if now - self.told > _SECONDS_BETWEEN_LINES and not sys.stderr.isatty():
+            self.told = now
+            left = f", {seconds / done * (total - done):.0f} s left" if total and done else ""
+            print(f"{self.what}: {done} of {total or '?'}, {rate}{left}", file=sys.stderr)
         if done == total:
             self.stop()
 
@@ -112,7 +129,11 @@ class _ScanBar:
         self.bar = self.task = None
 
 
-def _start_bar() -> "tuple[Progress, TaskID]":
+def _significant(rate: float) -> str:
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
+
+
+def _start_bar(what: str) -> "tuple[Progress, TaskID]":
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -132,7 +153,7 @@ def _start_bar() -> "tuple[Progress, TaskID]":
     console = Console(stderr=True)
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     bar.start()
-    return bar, bar.add_task("looking at images", total=None, rate="")
+    return bar, bar.add_task(what, total=None, rate="")
 
 
 def printable(text: str) -> str:

@@ -14,7 +14,13 @@ A *module* is a folder that needs nothing of this package:
 from keras_ctxattr.export.copying import copy_module, export_version, version_folder
 from keras_ctxattr.export.module import PHOTO_PIXELS, FeatureModule
 from keras_ctxattr.export.onnx_file import check_onnx_packages, export_onnx
-from keras_ctxattr.export.writing import check_target, export_module, is_module, read_module
+from keras_ctxattr.export.writing import (
+    check_target,
+    export_module,
+    is_module,
+    locate_module,
+    read_module,
+)
 
 __all__ = [
     "PHOTO_PIXELS",
@@ -26,6 +32,7 @@ __all__ = [
     "export_onnx",
     "export_version",
     "is_module",
+    "locate_module",
     "read_module",
     "version_folder",
 ]

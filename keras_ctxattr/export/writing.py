@@ -146,6 +146,23 @@ def read_module(directory: str | Path) -> dict[str, Any]:
     return {"license": None, "config": config, **described}
 
 
+def locate_module(folder: str | Path) -> Path:
+    """Gives the module that a folder is, or holds: that of `ctxattr learn`, or an index.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    given = Path(folder)
+    places = (given, given / "attributes" / "module", given / "module")
+    found = next((place for place in places if _is_module(place)), None)
+    if found is None:
+        raise ValueError(
+            "A module must be a folder that `ctxattr learn`, `ctxattr export` or `export_module` "
+            f"wrote. Received: {folder}"
+        )
+    return found
+
+
 def _parts(model: Any, preset: str | None) -> tuple[keras.Model, PatchProcessing, int]:
     """Gives the backbone, how its patches are processed without draws, and their side."""
     processing = getattr(model, "processing", None)

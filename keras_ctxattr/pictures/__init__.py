@@ -10,17 +10,20 @@ from keras_ctxattr.pictures.sheets import (
     show_patches,
     write_png,
 )
+from keras_ctxattr.pictures.tiles import captioned_tile, note_tile
 
 __all__ = [
     "ClusterCard",
     "attribute_map",
     "attribute_sheet",
+    "captioned_tile",
     "cluster_sheet",
     "confusion_picture",
     "contact_sheet",
     "learning_curves",
     "line_plot",
     "neighbours_sheet",
+    "note_tile",
     "patch_positions_picture",
     "show_patches",
     "write_gallery",

@@ -70,7 +70,7 @@ def contact_sheet(
 
 
 def neighbours_sheet(
-    queries: Sequence[Image],
+    queries: Sequence[Image | None],
     neighbours: Mapping[str, Sequence[Sequence[Image]]],
     *,
     tile_size: int = 96,
@@ -79,7 +79,7 @@ def neighbours_sheet(
     """Shows queries beside what each method finds nearest to them.
 
     Args:
-        queries: Images, uint8 `[height, width, 3]`.
+        queries: Images, uint8 `[height, width, 3]`; None where a row goes on with the last one's.
         neighbours: For each method by name, one sequence of images a query, best first.
         tile_size: Side of a tile in pixels.
         title: Of the sheet.

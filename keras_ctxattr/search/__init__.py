@@ -1,8 +1,14 @@
 """Search among codes, and indexes of photographs."""
 
+from keras_ctxattr.search.duplicates import DuplicateGroup, find_duplicates
+from keras_ctxattr.search.explaining import AttributeExplanation, explain
+from keras_ctxattr.search.exporting import export_vectors
 from keras_ctxattr.search.images import ImageIndex, Match
 from keras_ctxattr.search.index import HammingIndex
+from keras_ctxattr.search.outliers import Outlier, find_outliers
+from keras_ctxattr.search.queries import Query, find_query
 from keras_ctxattr.search.store import ImageIndexError
+from keras_ctxattr.search.summary import summarize_index
 from keras_ctxattr.search.updating import (
     Changes,
     add_photographs,
@@ -11,12 +17,22 @@ from keras_ctxattr.search.updating import (
 )
 
 __all__ = [
+    "AttributeExplanation",
     "Changes",
+    "DuplicateGroup",
     "HammingIndex",
     "ImageIndex",
     "ImageIndexError",
     "Match",
+    "Outlier",
+    "Query",
     "add_photographs",
+    "explain",
+    "export_vectors",
+    "find_duplicates",
+    "find_outliers",
+    "find_query",
     "index_photographs",
     "remove_photographs",
+    "summarize_index",
 ]
