@@ -154,7 +154,7 @@ def locate_module(folder: str | Path) -> Path:
     """
     given = Path(folder)
     places = (given, given / "attributes" / "module", given / "module")
-    found = next((place for place in places if _is_module(place)), None)
+    found = next((place for place in places if is_module(place)), None)
     if found is None:
         raise ValueError(
             "A module must be a folder that `ctxattr learn`, `ctxattr export` or `export_module` "

@@ -74,14 +74,14 @@ def _write_faiss(index: ImageIndex, folder: Path) -> None:
     import faiss
 
     codes = faiss.IndexBinaryFlat(index.num_attributes)
-    codes.add(np.ascontiguousarray(index.codes))  # type: ignore[call-arg]
+    codes.add(np.ascontiguousarray(index.codes))
     faiss.write_index_binary(codes, str(folder / "codes.faiss"))
     _write_table(index, folder / "images.csv")
     if not index.has_vectors:
         return
     vectors = faiss.IndexFlatIP(int(index.store.about["num_features"]))
     for part in _parts(index):
-        vectors.add(index.vectors(part))  # type: ignore[call-arg]
+        vectors.add(index.vectors(part))
     faiss.write_index(vectors, str(folder / "vectors.faiss"))
 
 
