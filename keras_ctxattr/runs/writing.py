@@ -15,6 +15,7 @@ PARTIAL_MARK = ".partial-"
 """Part of the hidden name a file has while it is being written."""
 
 _FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OCCUPIED_ERRORS = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
 
 
 class DiskFullError(OSError):
@@ -183,10 +184,10 @@ def _rename_to_new(partial: Path, target: Path) -> None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         partial.rename(target)
     except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+        if error.errno not in _OCCUPIED_ERRORS:
             raise
         raise FileExistsError(
-            "What is there may not be replaced, and another process has just written it; give "
+            "What is there may not be replaced, and another process may just have written it; give "
             f"another name. Received: {target}"
         ) from None
     _fsync(target.parent)
