@@ -22,11 +22,14 @@ def duplicates(
     folder: Index,
     similarity: Annotated[
         float | None,
-        typer.Option(help="Smallest similarity of near duplicates; 2: equal bytes only. [0.6]"),
+        typer.Option(help="Smallest similarity of near duplicates; 2: equal bytes only. [0.5]"),
     ] = None,
     distance: Annotated[
         int | None, typer.Option(min=0, help="Most bits in which their codes differ. [any]")
     ] = None,
+    features_only: Annotated[
+        bool, typer.Option("--features-only", help="Do not compare the files' thumbnails.")
+    ] = False,
     as_json: AsJson = False,
     sheet: Sheet = None,
 ) -> None:
@@ -38,7 +41,11 @@ def duplicates(
 
     with show_progress("comparing images") as progress:
         groups = find_duplicates(
-            ImageIndex(folder), similarity=similarity, distance=distance, progress=progress
+            ImageIndex(folder),
+            similarity=similarity,
+            distance=distance,
+            confirm=not features_only,
+            progress=progress,
         )
     if as_json:
         print(json.dumps([_describe_group(group) for group in groups], indent=2))

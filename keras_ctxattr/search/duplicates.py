@@ -17,12 +17,13 @@ from keras_ctxattr.search.likeness import (
     whiten,
 )
 from keras_ctxattr.search.records import IndexedImage
+from keras_ctxattr.search.thumbnails import confirm_copies
 
-SIMILARITY = 0.6
-"""Default cosine of whitened features from which two images are copies."""
+SIMILARITY = 0.5
+"""Default cosine of whitened features from which two images may be copies."""
 
-FEW_SIMILARITY = 0.99
-"""The same where there are too few images to whiten: different photographs reach 0.97."""
+FEW_SIMILARITY = 0.97
+"""The same where there are too few images to whiten: different photographs seldom reach it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,22 +46,24 @@ def find_duplicates(
     *,
     similarity: float | None = None,
     distance: int | None = None,
+    confirm: bool = True,
     progress: Progress | None = None,
 ) -> list[DuplicateGroup]:
     """Finds images of equal bytes, and near duplicates: resized, recompressed copies.
 
-    All pairs are compared, by features less what photographs of this index have in common
-    (`whiten`). Images that are alike through others are in one group: a burst of photographs of one
-    scene may be one. Time grows with the square of the number of images; memory is that of their
-    features in float32.
+    All pairs are compared by features less what photographs of this index have in common
+    (`whiten`); those that are alike are read again, and their thumbnails compared. Images that are
+    alike through others are in one group. Time grows with the square of the number of images;
+    memory is that of their features in float32.
 
     Args:
-        index: The index; one without vectors compares attribute scores, which mistakes more images
-            for copies.
-        similarity: Smallest cosine of near duplicates; 0.6 if None (0.99 under 16 images). 2 finds
+        index: The index; one without vectors compares attribute scores, which takes longer.
+        similarity: Smallest cosine of near duplicates; 0.5 if None (0.97 under 16 images). 2 finds
             equal bytes only.
         distance: In how many bits codes of near duplicates may differ; None for any number.
-        progress: Called with (images compared, all of them).
+        confirm: Whether thumbnails are compared. Without that, images that are merely much alike
+            count as copies; what cannot be read counts as it is.
+        progress: Called with (images done, all of them), for comparing, then for reading.
 
     Returns:
         Groups, the largest first, then the most alike.
@@ -78,6 +81,9 @@ def find_duplicates(
         codes = index.codes[rows]
         apart = np.bitwise_count(codes[pairs[:, 0]] ^ codes[pairs[:, 1]]).sum(axis=1)
         pairs, cosines = pairs[apart <= distance], cosines[apart <= distance]
+    if confirm:
+        kept = confirm_copies([found[0] for found in images], pairs, progress)
+        pairs, cosines = pairs[kept], cosines[kept]
     return _group(images, pairs, cosines)
 
 
