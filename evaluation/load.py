@@ -186,8 +186,9 @@ class _Client:
         self.losses: list[str] = []
 
     def run(self, end: float) -> None:
+        """Sends until the time is over, at least once."""
         connection = http.client.HTTPConnection(self.host, timeout=_TIMEOUT)
-        while time.perf_counter() < end:
+        while not (self.times or self.losses) or time.perf_counter() < end:
             began = time.perf_counter()
             try:
                 self._send(connection)
