@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
-from keras_ctxattr.cli import (  # noqa: F401 - they fill `app`
+from keras_ctxattr.cli import (  # noqa: F401 - each adds its commands to `app`
     check,
+    compare,
     curate,
     index,
     learn,

@@ -55,6 +55,8 @@ def load_images(manifest: Manifest, *, num_parallel_calls: int | None = None) ->
     read_row = encoded_reader(manifest)
     image_ids = _Column(manifest.image_ids)
 
+    # There is nothing to convert, and AutoGraph says so at length.
+    @tf.autograph.experimental.do_not_convert
     def load(row: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"image": decode_image(read_row(row)), "image_id": image_ids(row)}
 
