@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 import cv2
 import numpy as np
 
+from keras_ctxattr.data.manifest.cache import default_cache_dir
+from keras_ctxattr.data.manifest.inspection import load_entry
+from keras_ctxattr.data.manifest.scan import MAX_PIXELS
+from keras_ctxattr.data.manifest.sources import Entry
 from keras_ctxattr.search.describing import UndecodableError, decode_pixels
 from keras_ctxattr.search.records import IndexedImage
 
@@ -18,7 +21,11 @@ _REDUCTIONS = (
 )
 
 
-def read_pixels(image: IndexedImage, size: int | None = None) -> np.ndarray | None:
+class UnavailableError(ValueError):
+    """An indexed image whose bytes are no longer where they were; the message is a clause."""
+
+
+def read_pixels(image: IndexedImage, size: int | None = None) -> np.ndarray:
     """Gives the upright pixels of an indexed image, from where it lies.
 
     Args:
@@ -27,35 +34,46 @@ def read_pixels(image: IndexedImage, size: int | None = None) -> np.ndarray | No
             which takes a fraction of the time.
 
     Returns:
-        Uint8 `[height, width, 3]`; None where the file is gone, closed, or has other bytes.
+        Uint8 `[height, width, 3]`.
+
+    Raises:
+        UnavailableError: If its file is gone, changed or unreadable.
     """
-    encoded = read_bytes(image)
-    if encoded is None:
-        return None
+    encoded = read_encoded(image)
     if image.format == "jpeg" and size is not None:
         pixels = _decode_reduced(encoded, max(image.height, image.width) / size)
         if pixels is not None:
             return pixels
     try:
         return decode_pixels(encoded)
-    except UndecodableError:
-        return None
+    except UndecodableError as error:
+        raise UnavailableError(str(error)) from error
 
 
-def read_bytes(image: IndexedImage) -> bytes | None:
-    """Gives the bytes of an indexed image as TensorFlow reads them; None where they changed."""
-    place = image.place
-    try:
-        if image.copy:
-            with open(os.fsencode(image.copy), "rb") as stream:  # noqa: PTH123 - need not be UTF-8
-                return stream.read()
-        with open(os.fsencode(place.path), "rb") as stream:  # noqa: PTH123 - need not be UTF-8
-            stream.seek(place.offset)
-            encoded = stream.read(place.length)
-    except OSError:
-        return None
-    is_same = hashlib.blake2b(encoded, digest_size=16).hexdigest() == image.digest
-    return encoded if is_same else None
+def read_encoded(image: IndexedImage) -> bytes:
+    """Gives the contents of an indexed image, in a format that TensorFlow reads.
+
+    Raises:
+        UnavailableError: If its file is gone, or has other bytes than when it was indexed.
+    """
+    if not os.path.exists(image.place.path):  # noqa: PTH110 - a name need not be UTF-8
+        raise UnavailableError("its file is gone")
+    facts, encoded = load_entry(
+        Entry(
+            key=image.name,
+            path=image.place.path,
+            offset=image.place.offset,
+            length=image.place.length,
+            total=image.place.total,
+        ),
+        max_pixels=MAX_PIXELS,
+        cache_dir=default_cache_dir(),
+    )
+    if facts.digest and facts.digest != image.digest:
+        raise UnavailableError("its file has changed since")
+    if facts.skip:
+        raise UnavailableError(facts.skip)
+    return encoded
 
 
 def _decode_reduced(encoded: bytes, factor: float) -> np.ndarray | None:

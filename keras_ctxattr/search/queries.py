@@ -14,12 +14,9 @@ from keras_ctxattr.data.manifest.scan import MAX_PIXELS
 from keras_ctxattr.data.manifest.sources import Entry
 from keras_ctxattr.search.describing import Description, UndecodableError, decode_pixels
 from keras_ctxattr.search.images import ImageIndex
+from keras_ctxattr.search.pixels import read_pixels
 from keras_ctxattr.search.records import IndexedImage
 from keras_ctxattr.search.store import ImageIndexError
-
-
-class UnavailableError(ValueError):
-    """An indexed image whose bytes are no longer where they were; the message is a clause."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,44 +84,6 @@ def describe_indexed(index: ImageIndex, image: IndexedImage) -> Description:
         )
     vectors = index.vectors(rows) if index.has_vectors else np.empty((1, 0), np.float32)
     return Description(code=index.codes[rows[0]], scores=index.scores(rows)[0], vector=vectors[0])
-
-
-def read_encoded(image: IndexedImage) -> bytes:
-    """Gives the contents of an indexed image, in a format that TensorFlow reads.
-
-    Raises:
-        UnavailableError: If its file is gone, or has other bytes than when it was indexed.
-    """
-    if not os.path.exists(image.place.path):  # noqa: PTH110 - a name need not be UTF-8
-        raise UnavailableError("its file is gone")
-    facts, encoded = load_entry(
-        Entry(
-            key=image.name,
-            path=image.place.path,
-            offset=image.place.offset,
-            length=image.place.length,
-            total=image.place.total,
-        ),
-        max_pixels=MAX_PIXELS,
-        cache_dir=default_cache_dir(),
-    )
-    if facts.digest and facts.digest != image.digest:
-        raise UnavailableError("its file has changed since")
-    if facts.skip:
-        raise UnavailableError(facts.skip)
-    return encoded
-
-
-def read_pixels(image: IndexedImage) -> np.ndarray:
-    """Gives the upright pixels of an indexed image, uint8 `[height, width, 3]`.
-
-    Raises:
-        UnavailableError: If its file is gone, changed or unreadable.
-    """
-    try:
-        return decode_pixels(read_encoded(image))
-    except UndecodableError as error:
-        raise UnavailableError(str(error)) from error
 
 
 def _read_file(path: str) -> tuple[bytes, str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 PLACE_COLUMNS = "path, offset, length, total, changed"
-IMAGE_COLUMNS = f"id, source, name, {PLACE_COLUMNS}, height, width, format, digest, copy"
+IMAGE_COLUMNS = f"id, source, name, {PLACE_COLUMNS}, height, width, format, digest"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,6 @@ class IndexedImage:
         width: Likewise.
         format: `"jpeg"`, `"png"`, ...
         digest: BLAKE2b of its bytes, 32 hexadecimal digits.
-        copy: Where a copy lies that TensorFlow reads; "" if the format is not foreign.
     """
 
     image_id: int = -1
@@ -53,7 +52,6 @@ class IndexedImage:
     width: int
     format: str
     digest: str
-    copy: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +75,6 @@ def read_image(row: tuple[Any, ...]) -> IndexedImage:
         width=row[9],
         format=row[10],
         digest=row[11],
-        copy=to_text(row[12]),
     )
 
 
@@ -92,7 +89,6 @@ def image_values(image: IndexedImage) -> tuple[Any, ...]:
         image.width,
         image.format,
         image.digest,
-        to_sql(image.copy),
     )
 
 

@@ -12,7 +12,8 @@ from keras_ctxattr.search.duplicates import DuplicateGroup
 from keras_ctxattr.search.explaining import AttributeExplanation
 from keras_ctxattr.search.images import Match
 from keras_ctxattr.search.outliers import Outlier
-from keras_ctxattr.search.queries import Query, UnavailableError, read_pixels
+from keras_ctxattr.search.pixels import UnavailableError, read_pixels
+from keras_ctxattr.search.queries import Query
 from keras_ctxattr.search.records import IndexedImage
 
 TILE = 128  # pixels
@@ -125,7 +126,7 @@ def _query_tile(query: Query) -> np.ndarray:
 
 def _tile(image: IndexedImage, caption: str = "") -> np.ndarray:
     try:
-        return captioned_tile(read_pixels(image), caption, TILE)
+        return captioned_tile(read_pixels(image, TILE), caption, TILE)
     except UnavailableError as error:
         return note_tile(str(error), TILE)
 

@@ -60,7 +60,7 @@ CREATE TABLE sources (id INTEGER PRIMARY KEY, place BLOB UNIQUE, label BLOB UNIQ
 CREATE TABLE images (
     id INTEGER PRIMARY KEY AUTOINCREMENT, source INTEGER, name BLOB UNIQUE,
     path BLOB, offset INTEGER, length INTEGER, total INTEGER, changed INTEGER,
-    height INTEGER, width INTEGER, format TEXT, digest TEXT, copy BLOB);
+    height INTEGER, width INTEGER, format TEXT, digest TEXT);
 CREATE INDEX digests ON images(digest);
 CREATE TABLE skipped (
     name BLOB PRIMARY KEY, source INTEGER,
@@ -263,7 +263,7 @@ class IndexStore:
             if number is not None:
                 connection.execute("INSERT INTO segments VALUES (?, ?)", (number, len(added)))
             connection.executemany(
-                f"INSERT INTO images ({IMAGE_COLUMNS}) VALUES ({', '.join('?' * 13)})",
+                f"INSERT INTO images ({IMAGE_COLUMNS}) VALUES ({', '.join('?' * 12)})",
                 [
                     image_values(dataclasses.replace(image, image_id=int(image_id)))
                     for image_id, image in zip(ids, added, strict=True)

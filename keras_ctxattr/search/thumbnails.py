@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from keras_ctxattr.search.likeness import Progress
-from keras_ctxattr.search.queries import UnavailableError, read_pixels
+from keras_ctxattr.search.pixels import UnavailableError, read_pixels
 from keras_ctxattr.search.records import IndexedImage
 
 CORRELATION = 0.98

@@ -274,7 +274,6 @@ def _look(task: Task, describer: ModuleDescriber, known: _Known) -> _Outcome:
         width=width,
         format=facts.format,
         digest=facts.digest,
-        copy=facts.entry.path if facts.entry.path != task.entry.path else "",
     )
     return _Outcome(task=task, facts=facts, image=image, row=row, is_copied=is_copied)
 

@@ -66,17 +66,18 @@ class ServedIndex:
                     self._index = ImageIndex(self.folder)
             return self._index
 
-    def picture(self, image: IndexedImage, size: int) -> bytes | None:
-        """Gives an image as JPEG, its longer side at most `size`; None if its file is gone."""
+    def picture(self, image: IndexedImage, size: int) -> bytes:
+        """Gives an image as JPEG, its longer side at most `size`.
+
+        Raises:
+            UnavailableError: If its file is gone, changed or unreadable.
+        """
         key = (image.digest, size)
         with self._lock:
             if key in self._pictures:
                 self._pictures.move_to_end(key)
                 return self._pictures[key]
-        pixels = read_pixels(image, size)
-        if pixels is None:
-            return None
-        encoded = _encode(pixels, size)
+        encoded = _encode(read_pixels(image, size), size)
         with self._lock:
             if key not in self._pictures:
                 self._pictures[key] = encoded

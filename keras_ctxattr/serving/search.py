@@ -14,6 +14,7 @@ from fastapi.responses import Response
 
 from keras_ctxattr.export import read_module
 from keras_ctxattr.search import ImageIndex, Match
+from keras_ctxattr.search.pixels import UnavailableError
 from keras_ctxattr.search.records import IndexedImage
 from keras_ctxattr.serving.errors import MALFORMED, NOT_FOUND, RequestError
 from keras_ctxattr.serving.gallery import PICTURE, THUMBNAIL, ServedIndex
@@ -123,11 +124,15 @@ def _add_lists(router: APIRouter, served: ServedIndex) -> None:
         if kind not in sizes:
             raise RequestError(NOT_FOUND, f"A picture is one of {', '.join(sizes)}.")
         image = _find_image(served.current(), image_id)
-        encoded = served.picture(image, sizes[kind]) if image.digest == digest else None
-        if encoded is None:
+        if image.digest != digest:
+            raise RequestError(NOT_FOUND, f"The image is another one now. Received: {image_id}")
+        try:
+            encoded = served.picture(image, sizes[kind])
+        except UnavailableError as error:
             raise RequestError(
-                NOT_FOUND, f"The file of an image must be as it was indexed. Received: {image_id}"
-            )
+                NOT_FOUND,
+                f"An image must be as it was when it was indexed. Received: {image_id}, {error}",
+            ) from error
         headers = {**_SECURITY, "Cache-Control": _FOREVER}
         return Response(encoded, media_type="image/jpeg", headers=headers)
 
