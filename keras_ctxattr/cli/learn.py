@@ -111,6 +111,9 @@ def learn(
     print(f"Codes     {result.codes}   (names in keys.txt beside it)")
     print(f"Load      module = tf.saved_model.load({str(result.module)!r})")
     print("          module.encode_bytes(files)   # the codes of image files")
+    named = " ".join(shlex.quote(source) for source in photos)
+    print(f"Search    ctxattr index {named} --module {shlex.quote(str(out))} --out my.index")
+    print("          ctxattr serve my.index       # in the browser")
 
 
 @app.command()
