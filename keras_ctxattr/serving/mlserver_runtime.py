@@ -55,7 +55,8 @@ class ModuleRuntime(MLModel):
         loop = asyncio.get_running_loop()
         try:
             found = await loop.run_in_executor(None, describe, argument)
-        except tf.errors.InvalidArgumentError as error:
+        # A failed check now and then shows as the cancellation of what ran beside it.
+        except (tf.errors.InvalidArgumentError, tf.errors.CancelledError) as error:
             raise InferenceError(
                 f"Images must be such that the module takes them. Received: {_explain(error)}"
             ) from error

@@ -1,5 +1,6 @@
 """A module as a server sees it: its name, its tensors, and what it gives for images."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from keras_ctxattr.export import read_module
 from keras_ctxattr.serving.errors import MALFORMED, UNUSABLE, RequestError
 
 PLATFORM = "tensorflow_savedmodel"
+MAX_CALLS = 4  # of the module for the same files
 
 
 class ServedModule:
@@ -83,8 +85,8 @@ class ServedModule:
             RequestError: 422 if one of them cannot be decoded.
         """
         try:
-            found = self._module.describe_bytes(tf.constant(list(files), tf.string))
-        except tf.errors.InvalidArgumentError as error:
+            found = self._describe_bytes(tf.constant(list(files), tf.string))
+        except (tf.errors.InvalidArgumentError, tf.errors.CancelledError) as error:
             raise RequestError(
                 UNUSABLE,
                 f"Images must be decodable to their end. Received: {explain_error(error)}",
@@ -118,6 +120,17 @@ class ServedModule:
         arrays = {name: value.numpy() for name, value in found.items()}
         _check_finite(arrays)
         return arrays
+
+    def _describe_bytes(self, files: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Calls the module, again where it was cancelled.
+
+        A failed check cancels what runs beside it in the graph, and now and then that is the error
+        which comes out. The next call tells the reason.
+        """
+        for _ in range(MAX_CALLS - 1):
+            with contextlib.suppress(tf.errors.CancelledError):
+                return self._module.describe_bytes(files)
+        return self._module.describe_bytes(files)
 
     def _describe(self, images: tf.Tensor, names: Sequence[str]) -> dict[str, tf.Tensor]:
         """Gives outputs by one pass, or by one for each where the module is older than that."""

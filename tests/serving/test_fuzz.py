@@ -22,18 +22,20 @@ much as the pixels of a picture of 130 x 130 with each request would be more."""
 
 
 @pytest.fixture(scope="module")
-def server(module_folder):
-    """A server in a process of its own, as users start it; gives its process and a client."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "keras_ctxattr.cli", "serve", module_folder, "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # libjpeg speaks there of what it meets
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
+def server(module_folder, tmp_path_factory):
+    """A server in a process of its own, as users start it; gives it, a client, and its log."""
+    log = tmp_path_factory.mktemp("fuzz") / "log"  # libjpeg speaks there of what it meets
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "keras_ctxattr.cli", "serve", module_folder, "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            text=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
     try:
         address = process.stdout.readline().split()[1]
-        yield process, Client(int(address.split(":")[2].split("/")[0]))
+        yield process, Client(int(address.split(":")[2].split("/")[0])), log
     finally:
         process.terminate()
         process.wait(30)
@@ -41,25 +43,25 @@ def server(module_folder):
 
 
 def send_all(client, requests):
-    """Gives how often each status came, and the requests that were answered with another."""
+    """Gives how often each status came, and which requests, by number, were answered badly."""
     counts, faults = collections.Counter(), []
-    for request in requests:
+    for number, request in enumerate(requests):
         status, _, body = client.send(*request)
         counts[status] += 1
         is_error = 400 <= status < 500 and list(json.loads(body)) == ["error"]
         if status != 200 and not is_error:
-            faults.append((status, body[:200], request))
+            faults.append((number, status, body[:200]))
     return counts, faults
 
 
 @pytest.mark.slow
 def test_mutated_requests_find_no_fault_and_leave_no_memory(server):
-    process, client = server
+    process, client, log = server
     requests = draw_requests(NUM_REQUESTS, seed=0)
     sizes = []
     for _ in range(NUM_PASSES):
         counts, faults = send_all(client, requests)
-        assert not faults, faults[:3]
+        assert not faults, f"{faults[:3]}\n{log.read_text(errors='replace')[-3000:]}"
         assert process.poll() is None
         gc.collect()
         sizes.append(psutil.Process(process.pid).memory_info().rss)

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ctxattr.export import export_module
+from keras_ctxattr.serving.errors import RequestError
 from keras_ctxattr.serving.models import ServedModule
 from keras_ctxattr.serving.protocol import HEADER_LENGTH
 from tests.data.encoding import encode, make_pixels
@@ -304,6 +305,25 @@ def test_pixels_of_a_module_without_describe_are_the_same(module_folder, module)
     )
     for name, values in served.describe_images(images, names).items():
         np.testing.assert_array_equal(values, expected[name])
+
+
+@pytest.mark.parametrize("cancellations", [1, 100])
+def test_a_cancellation_is_an_error_of_the_file(module_folder, cancellations):
+    """One bad BMP in hundreds came out as "Function was cancelled", and was answered with 500."""
+    calls = []
+
+    def describe_bytes(files):
+        calls.append(files)
+        if len(calls) <= cancellations:
+            raise tf.errors.CancelledError(None, None, "Function was cancelled")
+        raise tf.errors.InvalidArgumentError(None, None, "Incomplete bmp content")
+
+    served = ServedModule(module_folder)
+    served._module = types.SimpleNamespace(describe_bytes=describe_bytes)
+    reason = "Incomplete bmp" if cancellations == 1 else "Function was cancelled"
+    with pytest.raises(RequestError, match=reason) as caught:
+        served.describe_files([b"BM"])
+    assert caught.value.status == 422
 
 
 def test_base64_in_columns_as_some_clients_send_it(client, files):
