@@ -1,4 +1,4 @@
-"""A thousand requests that nobody should send: no fault of the server's, and no memory kept."""
+"""Six hundred requests that nobody should send, four times over: no fault, and no memory kept."""
 
 import collections
 import gc
