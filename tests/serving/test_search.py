@@ -1,5 +1,6 @@
 """The search page: what it is told, what it refuses, and how it works in a browser."""
 
+import collections
 import json
 import shutil
 import urllib.parse
@@ -12,6 +13,7 @@ from keras_ctxattr.search import ImageIndex, index_photographs, remove_photograp
 from tests.clustering.concepts import write_concepts
 from tests.search.learnt import learn_small_module
 from tests.serving.conftest import Client, run_server
+from tests.serving.mutations import good_files, mutate_file
 
 NUM_IMAGES = 72
 
@@ -180,6 +182,36 @@ def test_what_cannot_be_asked_is_one_line(search, path, status, said):
 def test_what_is_no_image_is_one_line(search, body, status):
     found, _, answer = search.send("POST", "/api/search", body)
     assert found == status and "\n" not in json.loads(answer)["error"]
+
+
+ADDRESSES = (
+    "/api/images/7/similar?count=5&bits=3,-4",
+    "/api/images?offset=3&limit=5",
+    "/api/pictures/7/00112233445566778899aabbccddeeff/thumbnail",
+    "/page/page.js",
+    "/api/search?count=3&bits=1",
+    "/v2/models/holidays/versions/1",
+)
+
+
+@pytest.mark.slow
+def test_mutated_files_and_addresses_find_no_fault(search):
+    """Five hundred of them; memory is watched where the model server is fuzzed."""
+    generator = np.random.default_rng(0)
+    files, counts = good_files(), collections.Counter()
+    for number in range(250):
+        file = mutate_file(files[number % len(files)], generator)
+        status, _, body = search.send("POST", "/api/search?count=3", file)
+        assert status < 500 and (status == 200 or list(json.loads(body)) == ["error"]), body
+        counts[status] += 1
+    for number in range(250):
+        address = list(ADDRESSES[number % len(ADDRESSES)])
+        for place in generator.integers(1, len(address), generator.integers(1, 5)):
+            address[place] = f"%{generator.integers(0, 256):02x}"
+        status, _, body = search.send("GET", "".join(address))
+        assert status < 500, (address, body)
+        counts[status] += 1
+    assert counts[200] > 20 and counts[404] > 50 and sum(counts.values()) == 500
 
 
 def test_nothing_comes_from_elsewhere(search):
