@@ -66,7 +66,7 @@ def _write_npy(index: ImageIndex, folder: Path) -> None:
         return
     vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.dtype(np.float32), shape)
     for part in _parts(index):
-        vectors[part] = index.vectors(part)
+        vectors[part] = _unit_vectors(index, part)
     vectors.flush()
 
 
@@ -81,7 +81,7 @@ def _write_faiss(index: ImageIndex, folder: Path) -> None:
         return
     vectors = faiss.IndexFlatIP(int(index.store.about["num_features"]))
     for part in _parts(index):
-        vectors.add(index.vectors(part))
+        vectors.add(_unit_vectors(index, part))
     faiss.write_index(vectors, str(folder / "vectors.faiss"))
 
 
@@ -109,7 +109,7 @@ def _write_parquet(index: ImageIndex, folder: Path) -> None:
             codes = [code.tobytes() for code in index.codes[part]]
             arrays.append(pa.array(codes, schema.field("code").type))
             if index.has_vectors:
-                numbers = pa.array(index.vectors(part).ravel())
+                numbers = pa.array(_unit_vectors(index, part).ravel())
                 kind = schema.field("vector").type
                 arrays.append(pa.FixedSizeListArray.from_arrays(numbers, type=kind))
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
@@ -127,6 +127,12 @@ def _valid(value: int | str) -> int | str:
     if isinstance(value, int):
         return value
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _unit_vectors(index: ImageIndex, part: slice) -> np.ndarray:
+    """Gives vectors of unit length to the last digit, so that none is nearer than itself."""
+    vectors = index.vectors(part)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def _write_table(index: ImageIndex, path: Path) -> None:

@@ -194,7 +194,8 @@ def _open_keras_file(path: Path) -> Network:
 
 
 def _open_saved_model(folder: Path) -> Network:
-    function = tf.saved_model.load(str(folder)).signatures.get("serving_default")
+    module = tf.saved_model.load(str(folder))
+    function = module.signatures.get("serving_default")
     inputs = [] if function is None else list(function.structured_input_signature[1].values())
     outputs = [] if function is None else list(function.structured_outputs)
     if len(inputs) != 1 or len(outputs) != 1 or inputs[0].dtype != tf.float32:
@@ -205,12 +206,15 @@ def _open_saved_model(folder: Path) -> Network:
         )
     side = _read_side(inputs[0].shape, str(folder))
     (name,), (result,) = function.structured_input_signature[1], outputs
+
+    def compute(pixels: tf.Tensor, kept: Any = module) -> tf.Tensor:
+        del kept  # its variables live as long as somebody holds the module
+        return function(**{name: pixels / 255})[result]
+
     return Network(
         name=folder.name,
         about=f"SavedModel {folder}; middle square of {side} pixels, 0 to 1",
-        describe=_describer(
-            lambda pixels: function(**{name: pixels / 255})[result], side, str(folder)
-        ),
+        describe=_describer(compute, side, str(folder)),
     )
 
 
