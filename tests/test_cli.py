@@ -227,6 +227,17 @@ def test_scan_bar_goes_when_the_scan_is_complete(monkeypatch) -> None:
     assert events == [(1000, None), (16, 20), (20, 20), "gone", (5, 9), "gone"]
 
 
+def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(monkeypatch, capsys) -> None:
+    now = [100.0]
+    monkeypatch.setattr(app.time, "monotonic", lambda: now[0])
+    with app.show_progress("describing images") as progress:
+        for done, seconds in ((1, 0.0), (50, 20.0), (100, 20.0), (120, 5.0)):
+            now[0] += seconds
+            progress(done, 400)
+    error = capsys.readouterr().err
+    assert error == "describing images: 100 of 400, 2.5/s, 120 s left\n"
+
+
 def test_warning_about_a_run_is_one_line(monkeypatch, capsys) -> None:
     monkeypatch.setattr(warnings, "formatwarning", app._FORMAT_WARNING)
     app.print_warnings_in_a_line()

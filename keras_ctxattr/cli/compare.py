@@ -37,6 +37,10 @@ def compare(
         Path | None, typer.Option("--out", metavar="DIR", help="Folder of results and pictures.")
     ] = None,
     count: Annotated[int, typer.Option("-k", min=1, help="Neighbours that vote.")] = 10,
+    shots: Annotated[
+        list[int] | None,
+        typer.Option("--shots", min=1, help="Labelled examples of a class; repeatable. [1, 5]"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of all draws.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -49,7 +53,7 @@ def compare(
     from keras_ctxattr.tasks.comparison import Protocol, compare_networks, open_networks
     from keras_ctxattr.tasks.comparison.protocol import choose_images
 
-    protocol = Protocol(num_neighbours=count, seed=seed)
+    protocol = Protocol(num_neighbours=count, shots=tuple(shots or (1, 5)), seed=seed)
     networks = open_networks(modules, seed=seed)
     with scan_progress() as progress:
         manifest = choose_images(scan_images(photos, progress=progress))

@@ -52,6 +52,6 @@ def note_tile(note: str, size: int) -> np.ndarray:
     words = text_box(note, size - 8)[: size - 8]
     tile = np.full((size, size, 3), _GREY, np.uint8)
     top = (size - len(words)) // 2
-    tile[top : top + len(words), 4 : size - 4] = np.where(words == 255, _GREY, words)
+    tile[top : top + len(words), 4 : size - 4] = np.minimum(words, _GREY)
     cv2.rectangle(tile, (0, 0), (size - 1, size - 1), INK, 1)
     return tile

@@ -44,8 +44,9 @@ def confirm_copies(
             if progress is not None:
                 progress(done, len(rows))
     first, second = (np.searchsorted(rows, side) for side in pairs.T)
-    is_known = thumbnails.any(axis=1)
-    kept: np.ndarray = np.logical_not(is_known[first] & is_known[second])
+    is_known: np.ndarray = thumbnails.any(axis=1)
+    kept = np.ones(len(pairs), bool)
+    kept[is_known[first] & is_known[second]] = False
     for start in range(0, len(pairs), 4096):
         part = slice(start, start + 4096)
         one, other = (thumbnails[side[part]].astype(np.float32) for side in (first, second))

@@ -163,9 +163,14 @@ def test_compare_writes_results_and_a_picture(ctxattr, photographs, module, tmp_
     # Six classes of four photographs: too few for five examples of each.
     wrong = ctxattr("compare", kept, *flags, code=cli.ERROR_CODE)
     assert "more than 5 photographs" in wrong and not out.exists()
-    told = ctxattr("compare", kept, *flags[:4], "--out", out)
-    assert "untrained" in told and "neighbours in common" in told
+    told = ctxattr("compare", kept, *flags, "--shots", 2)
+    assert (
+        "accuracy of 2 shot" in told
+        and "chance, 6 classes" in told
+        and "neighbours in common" in told
+    )
     results = json.loads((out / "results.json").read_text())
+    assert {"knn_accuracy", "accuracy_of_2_shot"} <= set(results["networks"]["untrained"])
     assert set(results["networks"]) == {Path(module).name, "untrained"}
     assert results["num_images"] == 24 and "protocol" in results and "versions" in results
     assert is_picture(out / "neighbours.png")

@@ -222,8 +222,8 @@ def _scored_classes(labels: np.ndarray, most_shots: int) -> np.ndarray:
     chosen = np.flatnonzero((labels >= 0) & (counts[np.maximum(labels, 0)] > most_shots))
     if len(np.unique(labels[chosen])) < 2:
         raise ValueError(
-            f"At least 2 classes must have more than {most_shots} photographs. Received: classes "
-            f"of at most {counts.max(initial=0)}"
+            f"At least 2 classes must have more than {most_shots} photographs; take fewer "
+            f"examples, `--shots 1`. Received: classes of at most {counts.max(initial=0)}"
         )
     return chosen
 
