@@ -44,7 +44,7 @@ def confirm_copies(
             if progress is not None:
                 progress(done, len(rows))
     first, second = (np.searchsorted(rows, side) for side in pairs.T)
-    is_known: np.ndarray = thumbnails.any(axis=1)
+    is_known = np.asarray(thumbnails.any(axis=1))
     kept = np.ones(len(pairs), bool)
     kept[is_known[first] & is_known[second]] = False
     for start in range(0, len(pairs), 4096):

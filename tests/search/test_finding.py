@@ -23,7 +23,7 @@ from keras_ctxattr.search import (
     summarize_index,
 )
 from keras_ctxattr.search.describing import UndecodableError
-from keras_ctxattr.search.queries import UnavailableError, read_pixels
+from keras_ctxattr.search.pixels import UnavailableError, read_pixels
 from keras_ctxattr.search.sheets import (
     TILE,
     duplicates_sheet,
