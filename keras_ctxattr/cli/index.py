@@ -99,7 +99,7 @@ def info(
     """Say what an index or a module holds: images, sources, sizes, what was skipped and why."""
     load_tensorflow()
     from keras_ctxattr.export import locate_module, read_module
-    from keras_ctxattr.search.store import DATABASE
+    from keras_ctxattr.search.database import DATABASE
     from keras_ctxattr.search.summary import summarize_index
 
     if (folder / DATABASE).is_file():

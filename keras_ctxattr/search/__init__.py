@@ -1,5 +1,6 @@
 """Search among codes, and indexes of photographs."""
 
+from keras_ctxattr.search.database import ImageIndexError
 from keras_ctxattr.search.duplicates import DuplicateGroup, find_duplicates
 from keras_ctxattr.search.explaining import AttributeExplanation, explain
 from keras_ctxattr.search.exporting import export_vectors
@@ -7,7 +8,6 @@ from keras_ctxattr.search.images import ImageIndex, Match
 from keras_ctxattr.search.index import HammingIndex
 from keras_ctxattr.search.outliers import Outlier, find_outliers
 from keras_ctxattr.search.queries import Query, find_query
-from keras_ctxattr.search.store import ImageIndexError
 from keras_ctxattr.search.summary import summarize_index
 from keras_ctxattr.search.updating import (
     Changes,

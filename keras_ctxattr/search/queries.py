@@ -12,11 +12,11 @@ from keras_ctxattr.data.manifest.cache import default_cache_dir
 from keras_ctxattr.data.manifest.inspection import load_entry
 from keras_ctxattr.data.manifest.scan import MAX_PIXELS
 from keras_ctxattr.data.manifest.sources import Entry
+from keras_ctxattr.search.database import ImageIndexError
 from keras_ctxattr.search.describing import Description, UndecodableError, decode_pixels
 from keras_ctxattr.search.images import ImageIndex
 from keras_ctxattr.search.pixels import read_pixels
 from keras_ctxattr.search.records import IndexedImage
-from keras_ctxattr.search.store import ImageIndexError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

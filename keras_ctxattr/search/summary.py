@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_ctxattr.export import read_module
-from keras_ctxattr.search.store import DATABASE, MODULE, SEGMENTS, IndexStore
+from keras_ctxattr.search.database import DATABASE
+from keras_ctxattr.search.store import MODULE, SEGMENTS, IndexStore
 
 
 def summarize_index(folder: str | Path) -> dict[str, Any]:

@@ -16,11 +16,13 @@ from keras_ctxattr.data.manifest.cache import default_cache_dir
 from keras_ctxattr.data.manifest.inspection import Facts, load_entry, upright_size
 from keras_ctxattr.data.manifest.scan import MAX_PIXELS
 from keras_ctxattr.data.manifest.table import NOT_AN_IMAGE
+from keras_ctxattr.search.database import ImageIndexError
 from keras_ctxattr.search.describing import ModuleDescriber, UndecodableError
 from keras_ctxattr.search.planning import Plan, Task, list_entries, locate_source, plan_update
 from keras_ctxattr.search.records import IndexedImage, SkippedImage
 from keras_ctxattr.search.segments import Rows
-from keras_ctxattr.search.store import MODULE, ImageIndexError, IndexStore, digest_folder
+from keras_ctxattr.search.store import MODULE, IndexStore, digest_folder
+from keras_ctxattr.search.writer import IndexWriter, open_writer
 
 Progress = Callable[[int, int | None], None]
 
@@ -89,9 +91,9 @@ def index_photographs(
         _check_same(store, Path(module), keep_vectors)
     else:
         store = IndexStore.create(folder, module, keep_vectors=keep_vectors)
-    with store.writing():
-        plans = [_plan(store, *one, reread=reread) for one in listed]
-        return _carry_out(store, describer, plans, removes=True, progress=progress)
+    with open_writer(store) as writer:
+        plans = [_plan(writer, *one, reread=reread) for one in listed]
+        return _carry_out(writer, describer, plans, removes=True, progress=progress)
 
 
 def add_photographs(
@@ -101,9 +103,9 @@ def add_photographs(
     store = IndexStore(index)
     listed = [(source, list_entries(source)) for source in sources]
     describer = ModuleDescriber(store.folder / MODULE)
-    with store.writing():
-        plans = [_plan(store, *one, reread=False) for one in listed]
-        return _carry_out(store, describer, plans, removes=False, progress=progress)
+    with open_writer(store) as writer:
+        plans = [_plan(writer, *one, reread=False) for one in listed]
+        return _carry_out(writer, describer, plans, removes=False, progress=progress)
 
 
 def remove_photographs(index: str | Path, patterns: Sequence[str]) -> list[str]:
@@ -120,11 +122,11 @@ def remove_photographs(index: str | Path, patterns: Sequence[str]) -> list[str]:
         ImageIndexError: If a pattern fits no image; then nothing is removed.
     """
     store = IndexStore(index)
-    with store.writing():
+    with open_writer(store) as writer:
         names = [image.name for image in store.all_images()]
         chosen = dict.fromkeys(name for given in patterns for name in _match(given, names))
-        store.remove(chosen)
-        store.tidy()
+        writer.remove(chosen)
+        writer.tidy()
     return list(chosen)
 
 
@@ -157,13 +159,13 @@ def _check_same(store: IndexStore, module: Path, keep_vectors: bool) -> None:
         )
 
 
-def _plan(store: IndexStore, source: str, entries: list, *, reread: bool) -> Plan:
-    number = store.add_source(*locate_source(source))
-    return plan_update(store, number, entries, reread=reread)
+def _plan(writer: IndexWriter, source: str, entries: list, *, reread: bool) -> Plan:
+    number = writer.add_source(*locate_source(source))
+    return plan_update(writer.store, number, entries, reread=reread)
 
 
 def _carry_out(
-    store: IndexStore,
+    writer: IndexWriter,
     describer: ModuleDescriber,
     plans: Sequence[Plan],
     *,
@@ -171,9 +173,9 @@ def _carry_out(
     progress: Progress | None,
 ) -> Changes:
     tasks = [task for plan in plans for task in plan.tasks]
-    batch = _Batch(store)
+    batch = _Batch(writer)
     try:
-        for done, outcome in enumerate(_look_at(store, describer, tasks), 1):
+        for done, outcome in enumerate(_look_at(writer.store, describer, tasks), 1):
             batch.take(outcome)
             if progress is not None:
                 progress(done, len(tasks))
@@ -181,14 +183,14 @@ def _carry_out(
         batch.commit()
     num_removed = 0
     if removes:
-        num_removed = store.remove(name for plan in plans for name in plan.gone)
-    store.tidy()
+        num_removed = writer.remove(name for plan in plans for name in plan.gone)
+    writer.tidy()
     return Changes(
         described=batch.num_described,
         copied=batch.num_copied,
         unchanged=sum(plan.num_unchanged for plan in plans),
         removed=num_removed,
-        skipped=sum(len(store.skipped(number)) for number in store.sources()),
+        skipped=sum(len(writer.store.skipped(number)) for number in writer.store.sources()),
     )
 
 
@@ -287,8 +289,8 @@ def _describe(describer: ModuleDescriber, encoded: bytes, keep_vectors: bool) ->
 class _Batch:
     """What was looked at since the last commit."""
 
-    def __init__(self, store: IndexStore) -> None:
-        self.store = store
+    def __init__(self, writer: IndexWriter) -> None:
+        self.writer = writer
         self.num_described = self.num_copied = 0
         self._outcomes: list[_Outcome] = []
         self._committed = time.monotonic()
@@ -307,14 +309,14 @@ class _Batch:
         same = [one for one in outcomes if one.image is not None and one.row is None]
         unused = [one for one in outcomes if one.facts.skip and one.facts.skip != NOT_AN_IMAGE]
         if new or unused:
-            self.store.commit(
+            self.writer.commit(
                 [one.image for one in new if one.image is not None],
                 _stack([one.row for one in new if one.row is not None]),
                 skipped=[_skipped(one) for one in unused],
             )
-            self.store.tidy()
+            self.writer.tidy()
         if same:
-            self.store.touch(
+            self.writer.touch(
                 (one.image.image_id, one.task.place) for one in same if one.image is not None
             )
         num_copied = sum(one.is_copied for one in new)

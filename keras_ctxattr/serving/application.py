@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from keras_ctxattr.search.store import DATABASE
+from keras_ctxattr.search.database import DATABASE
 from keras_ctxattr.serving import inference, search
 from keras_ctxattr.serving.errors import MALFORMED, MISDIRECTED, RequestError
 from keras_ctxattr.serving.gallery import ServedIndex

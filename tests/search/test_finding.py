@@ -20,6 +20,7 @@ from keras_ctxattr.search import (
     find_outliers,
     find_query,
     index_photographs,
+    remove_photographs,
     summarize_index,
 )
 from keras_ctxattr.search.describing import UndecodableError
@@ -378,7 +379,7 @@ def test_a_search_skips_what_was_removed_meanwhile(folder, module, tmp_path):
     index_photographs([str(folder)], tmp_path / "index", module)
     opened = ImageIndex(tmp_path / "index")
     image = find_query(opened, name_of(opened, 0)).image
-    opened.store.remove([name_of(opened, 1)])
+    remove_photographs(opened.store.folder, [name_of(opened, 1)])
     opened.refresh()
     with pytest.raises(ImageIndexError, match="changed in the meantime"):
         from keras_ctxattr.search.queries import describe_indexed

@@ -29,6 +29,7 @@ from keras_ctxattr.search import (
 )
 from keras_ctxattr.search.segments import Rows
 from keras_ctxattr.search.store import IndexStore
+from keras_ctxattr.search.writer import open_writer
 
 NOTHING = Changes(described=0, copied=0, unchanged=0, removed=0, skipped=0)
 
@@ -276,7 +277,7 @@ def test_a_module_without_attributes_is_refused(module, photographs, tmp_path):
 
 def test_two_writers_are_kept_apart(indexed, photographs, module):
     store = IndexStore(indexed)
-    with store.writing(), pytest.raises(ImageIndexError, match="one process"):
+    with open_writer(store), pytest.raises(ImageIndexError, match="one process"):
         index_photographs([str(photographs)], indexed, module)
 
 
@@ -306,14 +307,14 @@ def test_a_commit_that_does_not_end_never_was(
     def kill(*arguments, **options):
         raise Kill
 
-    with monkeypatch.context() as patched, pytest.raises(Kill), store.writing():
+    with monkeypatch.context() as patched, pytest.raises(Kill), open_writer(store) as writer:
         if moment == "before the segment":
-            patched.setattr("keras_ctxattr.search.store.write_segment", kill)
+            patched.setattr("keras_ctxattr.search.writer.write_segment", kill)
         elif moment == "before the transaction":
-            patched.setattr(store, "_changing", kill)
+            patched.setattr(writer.database, "changing", kill)
         else:
-            patched.setattr("keras_ctxattr.search.store.image_values", kill)
-        store.commit(new, rows)
+            patched.setattr("keras_ctxattr.search.writer.image_values", kill)
+        writer.commit(new, rows)
     assert contents(index) == before
     index_photographs([str(photographs)], index, module)
     assert contents(index) == before
