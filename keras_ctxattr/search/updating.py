@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import fnmatch
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from keras_ctxattr.data.manifest.cache import default_cache_dir
-from keras_ctxattr.data.manifest.inspection import Facts, load_entry, upright_size
-from keras_ctxattr.data.manifest.scan import MAX_PIXELS
 from keras_ctxattr.data.manifest.table import NOT_AN_IMAGE
 from keras_ctxattr.search.database import ImageIndexError
-from keras_ctxattr.search.describing import ModuleDescriber, UndecodableError
-from keras_ctxattr.search.planning import Plan, Task, list_entries, locate_source, plan_update
-from keras_ctxattr.search.records import IndexedImage, SkippedImage
+from keras_ctxattr.search.describing import ModuleDescriber
+from keras_ctxattr.search.looking import Outcome, Row, look_at
+from keras_ctxattr.search.planning import Plan, list_entries, locate_source, plan_update
+from keras_ctxattr.search.records import SkippedImage
 from keras_ctxattr.search.segments import Rows
 from keras_ctxattr.search.store import MODULE, IndexStore, digest_folder
 from keras_ctxattr.search.writer import IndexWriter, open_writer
@@ -28,11 +24,6 @@ Progress = Callable[[int, int | None], None]
 
 _COMMIT_SECONDS = 10.0
 _COMMIT_IMAGES = 2048
-_NUM_THREADS = 2  # one image is read while another is in the network
-_NUM_AHEAD = 8
-
-Row = tuple[np.ndarray, ...]
-"""Code, scores and (perhaps) vector of one image, as they are stored."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,7 +166,7 @@ def _carry_out(
     tasks = [task for plan in plans for task in plan.tasks]
     batch = _Batch(writer)
     try:
-        for done, outcome in enumerate(_look_at(writer.store, describer, tasks), 1):
+        for done, outcome in enumerate(look_at(writer.store, describer, tasks), 1):
             batch.take(outcome)
             if progress is not None:
                 progress(done, len(tasks))
@@ -194,108 +185,16 @@ def _carry_out(
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class _Outcome:
-    """A file that was looked at: an image with its row, one that is as it was, or neither.
-
-    Attributes:
-        task: What was to be done.
-        facts: What is known of the file.
-        image: The image; None if it cannot be used.
-        row: Its row; None for an image that has one already.
-        is_copied: Whether the row is that of equal bytes.
-    """
-
-    task: Task
-    facts: Facts
-    image: IndexedImage | None = None
-    row: Row | None = None
-    is_copied: bool = False
-
-
-def _look_at(
-    store: IndexStore, describer: ModuleDescriber, tasks: Sequence[Task]
-) -> Iterator[_Outcome]:
-    """Looks at files in a few threads, and keeps their order."""
-    known = _Known(store)
-    waiting: collections.deque[Future[_Outcome]] = collections.deque()
-    with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        try:
-            for task in tasks:
-                waiting.append(pool.submit(_look, task, describer, known))
-                if len(waiting) >= _NUM_AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-class _Known:
-    """The images that were in the index before an update, by their bytes."""
-
-    def __init__(self, store: IndexStore) -> None:
-        _, self.rows = store.snapshot()
-        self.images: dict[str, int] = {}
-        self.named: dict[str, IndexedImage] = {}
-        for image in store.all_images():
-            self.images.setdefault(image.digest, image.image_id)
-            self.named[image.name] = image
-
-    def row(self, digest: str) -> Row | None:
-        """Gives the row of equal bytes, if they are known."""
-        image = self.images.get(digest)
-        if image is None:
-            return None
-        place = np.searchsorted(self.rows.ids, [image])
-        return tuple(self.rows.read(name, place)[0] for name in self.rows.columns[1:])
-
-
-def _look(task: Task, describer: ModuleDescriber, known: _Known) -> _Outcome:
-    facts, encoded = load_entry(task.entry, max_pixels=MAX_PIXELS, cache_dir=default_cache_dir())
-    before = known.named.get(task.name)
-    if facts.skip:
-        if before is not None and facts.skip == NOT_AN_IMAGE:
-            facts = dataclasses.replace(facts, skip="unreadable: it is no longer an image")
-        return _Outcome(task=task, facts=facts)
-    if before is not None and before.digest == facts.digest:
-        return _Outcome(task=task, facts=facts, image=before)
-    row = known.row(facts.digest)
-    is_copied = row is not None
-    try:
-        row = row or _describe(describer, encoded, len(known.rows.columns) == 4)
-    except UndecodableError as error:
-        return _Outcome(task=task, facts=dataclasses.replace(facts, skip=str(error)))
-    height, width = upright_size(encoded)
-    image = IndexedImage(
-        source=task.source,
-        name=task.name,
-        place=task.place,
-        height=height,
-        width=width,
-        format=facts.format,
-        digest=facts.digest,
-    )
-    return _Outcome(task=task, facts=facts, image=image, row=row, is_copied=is_copied)
-
-
-def _describe(describer: ModuleDescriber, encoded: bytes, keep_vectors: bool) -> Row:
-    found = describer.describe(encoded)
-    row = (found.code, found.scores.astype(np.float16), found.vector.astype(np.float16))
-    return row if keep_vectors else row[:2]
-
-
 class _Batch:
     """What was looked at since the last commit."""
 
     def __init__(self, writer: IndexWriter) -> None:
         self.writer = writer
         self.num_described = self.num_copied = 0
-        self._outcomes: list[_Outcome] = []
+        self._outcomes: list[Outcome] = []
         self._committed = time.monotonic()
 
-    def take(self, outcome: _Outcome) -> None:
+    def take(self, outcome: Outcome) -> None:
         """Adds one, and commits where it is time."""
         self._outcomes.append(outcome)
         is_late = time.monotonic() - self._committed >= _COMMIT_SECONDS
@@ -325,7 +224,7 @@ class _Batch:
         self._committed = time.monotonic()
 
 
-def _skipped(outcome: _Outcome) -> SkippedImage:
+def _skipped(outcome: Outcome) -> SkippedImage:
     task = outcome.task
     return SkippedImage(
         source=task.source, name=task.name, place=task.place, reason=outcome.facts.skip
