@@ -17,6 +17,7 @@ CORRELATION = 0.98
 reach 0.997, no two different ones 0.93."""
 
 _SIDE = 16  # pixels
+_READ_SIDE = 128  # a larger JPEG is decoded at a fraction of its size
 _NUM_THREADS = 2
 _MIN_CONTRAST = 1.0  # standard deviation, in grey levels; a plain surface is like any other
 
@@ -57,7 +58,7 @@ def confirm_copies(
 def _thumbnail(image: IndexedImage) -> np.ndarray:
     """Gives a vector of unit length whose products are correlations; zeros if there is none."""
     try:
-        pixels = read_pixels(image)
+        pixels = read_pixels(image, _READ_SIDE)
     except UnavailableError:
         return np.zeros(_SIDE * _SIDE * 3)
     small = cv2.resize(pixels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float64)
