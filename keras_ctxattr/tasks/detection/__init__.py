@@ -1,0 +1,1 @@
+"""Detection: how good boxes are, by the rules of PASCAL VOC."""
