@@ -1,5 +1,6 @@
 """`ctxattr serve`: an index as a search page, a module as a model server."""
 
+import contextlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -57,10 +58,9 @@ def serve(
         if served.state.index is not None:
             print(f"Search    {address}/")
         print(f"Serving   {address}/v2/models/{name}   (Ctrl-C ends)", flush=True)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):  # it depends on who handles the signal
             run(served, opened)
-        except KeyboardInterrupt:
-            print("Stopped.")
+        print("Stopped.")
 
 
 def _check_packages() -> None:

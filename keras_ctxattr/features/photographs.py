@@ -109,7 +109,7 @@ def _vectors(manifest: Manifest, rows: list[int], module: Any) -> Iterator[np.nd
     for row, encoded in zip(rows, files.prefetch(4), strict=True):
         try:
             yield module.serve_bytes(encoded[None]).numpy()[0]
-        except tf.errors.InvalidArgumentError as error:
+        except (tf.errors.InvalidArgumentError, tf.errors.CancelledError) as error:
             raise CollectionError(
                 "The photographs must stay as they were when they were scanned: restore what "
                 "changed and give the same command again. Received, not decodable: "

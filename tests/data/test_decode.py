@@ -203,7 +203,8 @@ BAD_BYTES = {
 
 @pytest.mark.parametrize("name", BAD_BYTES)
 def test_bytes_that_are_no_whole_image_are_an_error(name: str) -> None:
-    with pytest.raises(tf.errors.InvalidArgumentError):
+    # What is told depends on which part of the graph is first to hear of the failed check.
+    with pytest.raises((tf.errors.InvalidArgumentError, tf.errors.CancelledError)):
         decode(BAD_BYTES[name])
 
 

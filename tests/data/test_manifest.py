@@ -12,6 +12,7 @@ from PIL import Image
 
 from keras_ctxattr.data.images import load_images
 from keras_ctxattr.data.manifest import CollectionError, Manifest, find_change, scan_images
+from keras_ctxattr.data.manifest.inspection import explain_undecodable
 from tests.data.encoding import encode, make_exif, make_pixels, write_images
 
 COLUMNS = [name for name in Manifest.__annotations__ if name != "sources"]
@@ -440,3 +441,9 @@ def test_tfds_images_are_read_without_a_download(tmp_path, monkeypatch) -> None:
     assert {image.tobytes() for image in pixels_of(manifest)} == reference
     with pytest.raises(CollectionError, match="nosplit"):
         scan_images("tfds:tiny_photos:nosplit")
+
+
+def test_a_cancelled_decoding_is_no_riddle() -> None:
+    """A failed check in a graph now and then comes out as a cancellation elsewhere in it."""
+    error = tf.errors.CancelledError(None, None, "Function was cancelled before it was started")
+    assert explain_undecodable("bmp", error) == "unreadable: BMP, cannot be decoded"

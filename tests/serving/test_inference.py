@@ -320,7 +320,7 @@ def test_a_cancellation_is_an_error_of_the_file(module_folder, cancellations):
 
     served = ServedModule(module_folder)
     served._module = types.SimpleNamespace(describe_bytes=describe_bytes)
-    reason = "Incomplete bmp" if cancellations == 1 else "Function was cancelled"
+    reason = "Incomplete bmp" if cancellations == 1 else "cannot be decoded"
     with pytest.raises(RequestError, match=reason) as caught:
         served.describe_files([b"BM"])
     assert caught.value.status == 422

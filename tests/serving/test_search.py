@@ -224,7 +224,7 @@ def test_nothing_comes_from_elsewhere(search):
 # --- In a browser ---
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # as long as it is there, nothing else can run an event loop
 def browser():
     playwright = pytest.importorskip("playwright.sync_api")
     program = shutil.which("chromium") or shutil.which("google-chrome")

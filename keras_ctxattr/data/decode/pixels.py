@@ -39,7 +39,8 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
 
     Raises:
         tf.errors.InvalidArgumentError: When run, if the bytes are not an image that can be decoded
-        to its end.
+        to its end; now and then it is a tf.errors.CancelledError, where another part of the graph
+        hears of it first.
 
     Example:
         >>> import tensorflow as tf

@@ -218,6 +218,8 @@ def explain_error(error: tf.errors.OpError) -> str:
     Args:
         error: as TensorFlow raised it, with the places in the graph that it went through.
     """
+    if isinstance(error, tf.errors.CancelledError):  # says only that something else failed before
+        return "cannot be decoded"
     places = (
         *("[[", "File ", "Detected at", "Graph execution", "Function call stack", "->"),
         "<stack traces",
