@@ -49,6 +49,7 @@ def make_router(served: ServedIndex, service: ModuleService, reader: BodyReader)
     router = APIRouter()
     _add_page(router)
     _add_lists(router, served)
+    _add_pictures(router, served)
     _add_searches(router, served, service, reader)
     return router
 
@@ -118,6 +119,8 @@ def _add_lists(router: APIRouter, served: ServedIndex) -> None:
             ]
         }
 
+
+def _add_pictures(router: APIRouter, served: ServedIndex) -> None:
     @router.get("/api/pictures/{image_id}/{digest}/{kind}")
     def picture(image_id: int, digest: str, kind: str) -> Response:
         sizes = {"thumbnail": THUMBNAIL, "picture": PICTURE}

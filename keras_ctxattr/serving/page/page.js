@@ -5,7 +5,6 @@
 const main = document.getElementById("main");
 const status = document.getElementById("status");
 const RESULTS = 48;
-const SPARE = 24; // images that "more" adds
 let about = null;
 let upload = null; // the file that was last given, its address in the page
 let shown = 0; // counts what was asked for, so that a late answer is not shown
