@@ -126,22 +126,24 @@ class DescribingProgress:
 
     Args:
         report: called with a line, at most every ten seconds, and at the end.
+        done: what happens to the photographs, where it is something else.
     """
 
-    def __init__(self, report: Callable[[str], None]) -> None:
+    def __init__(self, report: Callable[[str], None], *, done: str = "described") -> None:
         self.report = report
+        self.done = done
         self.start = self.told = time.monotonic()
         self.first: int | None = None
 
     def __call__(self, done: int, total: int | None) -> None:
-        """Takes (photographs described, all of them)."""
+        """Takes (photographs done, all of them)."""
         now = time.monotonic()
         if self.first is None:  # those before it were described by an earlier call
             self.first, self.start = done, now
         if done != total and now - self.told < _SECONDS_BETWEEN_LINES:
             return
         self.told = now
-        line = f"  {done:,} of {total or 0:,} photographs described"
+        line = f"  {done:,} of {total or 0:,} photographs {self.done}"
         rate = (done - self.first) / max(now - self.start, 1e-9)
         if total and self.first < done < total:
             left = (total - done) / rate

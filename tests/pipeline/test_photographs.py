@@ -110,6 +110,9 @@ def test_progress_says_the_rate_and_the_time_that_is_left(monkeypatch):
         "  104 of 200 photographs described · 2.0 photographs/s · 0:48 left",
         "  200 of 200 photographs described",
     ]
+    monkeypatch.setattr("time.monotonic", lambda: 0.0)
+    DescribingProgress(lines.append, done="searched")(3, 3)
+    assert lines[-1] == "  3 of 3 photographs searched"
 
 
 def test_too_few_are_refused(tmp_path):

@@ -16,7 +16,7 @@ from keras_ctxattr.attributes.learning.groups import Groups
 from keras_ctxattr.attributes.learning.recipe import AttributeRecipe
 from keras_ctxattr.export import export_module
 from keras_ctxattr.runs import Checkpoint, Run, RunError
-from keras_ctxattr.runs.callbacks import fit_steps
+from keras_ctxattr.runs.callbacks import cosine_to_zero, fit_steps
 
 KIND = "attributes"
 HASHER = "hasher.keras"
@@ -122,7 +122,7 @@ def _train(
         run,
         num_steps=num_steps,
         epoch_size=epoch_size,
-        learning_rate=recipe.learning_rate,
+        rate_at=cosine_to_zero(recipe.learning_rate),
         checkpoint_minutes=recipe.checkpoint_minutes,
         resumed=resumed,
         callbacks=watching,

@@ -17,7 +17,7 @@ from keras_ctxattr.data.patches import PatchTable
 from keras_ctxattr.data.shuffling import shuffled_rows
 from keras_ctxattr.layers import PatchProcessing, RandomTransformation
 from keras_ctxattr.runs import Run, digest_arrays
-from keras_ctxattr.runs.callbacks import fit_steps
+from keras_ctxattr.runs.callbacks import cosine_to_zero, fit_steps
 
 KIND = "cluster_network"
 BACKBONE = "backbone.keras"
@@ -183,7 +183,7 @@ def train_classifier(
             run,
             num_steps=num_steps,
             epoch_size=epoch_size,
-            learning_rate=recipe.learning_rate,
+            rate_at=cosine_to_zero(recipe.learning_rate),
             checkpoint_minutes=recipe.checkpoint_minutes,
             resumed=resumed,
             callbacks=callbacks,

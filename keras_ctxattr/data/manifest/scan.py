@@ -90,7 +90,7 @@ def scan_images(
 
 def _list_all(sources: list[str], cache: Path, progress: Progress | None) -> list[Entry]:
     """Lists all sources and sorts by key, so that nothing depends on the order of a file system."""
-    labels = _label_sources(sources)
+    labels = label_sources(sources)
     entries: list[Entry] = []
     for source, label in zip(sources, labels, strict=True):
         num_before = len(entries)
@@ -109,8 +109,8 @@ def _list_all(sources: list[str], cache: Path, progress: Progress | None) -> lis
     return _make_unique(entries)
 
 
-def _label_sources(sources: list[str]) -> list[str]:
-    """Gives each of several sources a name to put before its keys; a single one needs none."""
+def label_sources(sources: list[str]) -> list[str]:
+    """Gives what stands, with a slash, before each source's keys: "" for a single one."""
     if len(sources) == 1:
         return [""]
     names = [Path(source.rstrip("/")).name or "root" for source in sources]

@@ -5,7 +5,7 @@ update) and takes `resumed`, the checkpoint that training goes on from. Put `Tim
 list: it then times nothing but training.
 """
 
-from keras_ctxattr.runs.callbacks.fitting import fit_steps
+from keras_ctxattr.runs.callbacks.fitting import cosine_to_zero, fit_steps
 from keras_ctxattr.runs.callbacks.guards import CollapseGuard, TrainingCollapsed
 from keras_ctxattr.runs.callbacks.progress import ProgressLine
 from keras_ctxattr.runs.callbacks.records import Checkpointer, MetricsLog, PatchPictures
@@ -26,6 +26,7 @@ __all__ = [
     "StepCallback",
     "TimeLimit",
     "TrainingCollapsed",
+    "cosine_to_zero",
     "fit_segments",
     "fit_steps",
 ]

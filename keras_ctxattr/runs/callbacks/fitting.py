@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from keras_ctxattr.runs import Checkpoint, Run
 
 
+def cosine_to_zero(learning_rate: float) -> Callable[[float], float]:
+    """Gives the schedule that follows half a cosine from `learning_rate` to 0."""
+    return lambda progress: learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
 def fit_steps(
     model: keras.Model,
     batches_from: Callable[[int], Any],
@@ -25,15 +30,16 @@ def fit_steps(
     *,
     num_steps: int,
     epoch_size: int,
-    learning_rate: float,
+    rate_at: Callable[[float], float],
     checkpoint_minutes: float,
     resumed: Checkpoint | None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    state: Callable[[], Mapping[str, Any]] | None = None,
 ) -> None:
     """Trains to the end of the budget, from the last checkpoint on.
 
-    The learning rate follows half a cosine to 0. Training is logged, checkpointed and watched for
-    collapse, with a line of progress on the error stream.
+    Training is logged, checkpointed and watched for collapse, with a line of progress on the error
+    stream.
 
     Args:
         model: compiled; restored where there is a checkpoint.
@@ -41,10 +47,11 @@ def fit_steps(
         run: opened for training.
         num_steps: steps of the whole run.
         epoch_size: steps over which metrics are means.
-        learning_rate: at the start.
+        rate_at: gives the learning rate at a share (0 to 1) of the steps, such as `cosine_to_zero`.
         checkpoint_minutes: time between checkpoints.
         resumed: the checkpoint; None at the start.
         callbacks: further ones, called first.
+        state: gives what else a checkpoint stores, JSON types.
 
     Raises:
         TrainingCollapsed: if training failed for good.
@@ -54,15 +61,11 @@ def fit_steps(
     clock = TimeLimit(already_spent_seconds=resumed.state["seconds"] if resumed else 0.0)
     watching = [
         *callbacks,
-        ProgressSchedule(
-            lambda progress: learning_rate * 0.5 * (1 + math.cos(math.pi * progress)),
-            lambda done: done / num_steps,
-            resumed=resumed,
-        ),
+        ProgressSchedule(rate_at, lambda done: done / num_steps, resumed=resumed),
         CollapseGuard(resumed=resumed),
         MetricsLog(run, clock, resumed=resumed),
         ProgressLine(clock, num_steps=num_steps, resumed=resumed),
-        Checkpointer(run, clock, every_minutes=checkpoint_minutes, resumed=resumed),
+        Checkpointer(run, clock, every_minutes=checkpoint_minutes, state=state, resumed=resumed),
         clock,
     ]
     if resumed and step < num_steps:
