@@ -7,10 +7,15 @@ import tensorflow as tf
 from keras import layers
 
 from keras_ctxattr.backbones import alexnet, compact, small, vgg16
-from keras_ctxattr.backbones.conversion import fold_batch_normalization, fully_convolutional
+from keras_ctxattr.backbones.conversion import (
+    ChannelAffine,
+    fold_batch_normalization,
+    fully_convolutional,
+)
 from keras_ctxattr.backbones.networks import batch_normalization
 from keras_ctxattr.export import export_module, read_module
-from tests.backbones.trained import give_random_statistics
+from tests import contracts
+from tests.backbones.trained import give_random_normalization, give_random_statistics
 from tests.export.images import normalize, photos
 
 
@@ -211,6 +216,108 @@ def test_scale_shift_bias_and_depthwise_kernels_fold() -> None:
     assert_close(folded(images(2, 12, 12)), network(images(2, 12, 12)))
 
 
+def test_normalisation_elsewhere_becomes_one_scale_and_offset_a_channel() -> None:
+    inputs = keras.Input((8, 8, 3))
+    first = layers.BatchNormalization(name="of_the_input")(inputs)
+    shared = layers.Conv2D(4, 3, padding="same", name="conv")(first)
+    one = layers.BatchNormalization(name="one_of_two_uses")(shared)
+    rows = layers.BatchNormalization(axis=1, name="of_the_rows")(layers.Conv2D(4, 3)(shared))
+    both = [layers.GlobalMaxPooling2D()(maps) for maps in (shared, one, rows)]
+    vector = layers.Dense(6, activation="relu")(layers.Concatenate()(both))
+    twice = layers.BatchNormalization(name="called_twice")
+    again = twice(layers.Dense(6, name="between")(twice(vector)))
+    network = give_random_normalization(keras.Model(inputs, again))
+    folded = fold_batch_normalization(network)
+    assert not has_normalization(folded)
+    kept = {layer.name for layer in folded.layers if isinstance(layer, ChannelAffine)}
+    assert kept == {"of_the_input", "one_of_two_uses", "of_the_rows", "called_twice"}
+    assert_close(folded(images(4, 8, 8)), network(images(4, 8, 8)))
+
+
+def mobilenet(shape: tuple[int, ...]) -> keras.Model:
+    return keras.applications.MobileNetV2(
+        shape, alpha=0.35, weights=None, include_top=False, pooling="avg"
+    )
+
+
+def preactivated(shape: tuple[int, ...]) -> keras.Model:
+    """Blocks of ResNetV2, and of DenseNet: they concatenate where those add."""
+    inputs = keras.Input(shape)
+    maps = layers.Conv2D(8, 3, strides=2, name="stem")(inputs)
+    for join in (layers.Add(), layers.Concatenate(), layers.Add()):
+        before = layers.ReLU()(layers.BatchNormalization()(maps))
+        branch = layers.BatchNormalization()(layers.Conv2D(8, 1, use_bias=False)(before))
+        branch = layers.Conv2D(maps.shape[-1], 3, padding="same")(layers.ReLU()(branch))
+        maps = join([maps, branch])
+    maps = layers.BatchNormalization()(layers.AveragePooling2D(2)(maps))
+    return keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.ReLU()(maps)))
+
+
+def separable(shape: tuple[int, ...]) -> keras.Model:
+    convolve, norm = layers.SeparableConv2D, layers.BatchNormalization
+    steps = [convolve(6, 3, use_bias=False), norm(), layers.ReLU(), convolve(4, 3), norm()]
+    return keras.Sequential([keras.Input(shape), *steps, layers.GlobalAveragePooling2D()])
+
+
+def assert_folds(network: keras.Model) -> None:
+    give_random_normalization(network)
+    folded = fold_batch_normalization(network)
+    assert not has_normalization(folded)
+    patches = images(2, *network.input_shape[1:3])
+    assert_close(folded(patches), network(patches))
+
+
+@pytest.mark.parametrize(
+    "make_backbone",
+    [
+        lambda: alexnet("released", input_size=32, num_features=64),
+        lambda: alexnet("paper", input_size=64, num_features=64),
+        lambda: vgg16(input_size=32, num_features=64),
+        lambda: compact(input_size=32),
+        lambda: small(input_size=32),
+        lambda: mobilenet((32, 32, 3)),
+        lambda: preactivated((32, 32, 3)),
+        lambda: separable((32, 32, 3)),
+    ],
+    ids=["released", "paper", "vgg", "compact", "small", "mobile", "preactivated", "separable"],
+)
+def test_any_backbone_is_the_same_function_without_normalisation(make_backbone: object) -> None:
+    assert_folds(make_backbone())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ResNet50V2", "DenseNet121", "Xception"])
+def test_known_backbones_are_the_same_function_without_normalisation(name: str) -> None:
+    side = 71 if name == "Xception" else 32
+    make_backbone = getattr(keras.applications, name)
+    options = {"weights": None, "include_top": False, "pooling": "avg"}
+    assert_folds(make_backbone(input_shape=(side, side, 3), **options))
+
+
+def test_scale_and_offset_keep_the_contracts_of_our_layers() -> None:
+    maps = [images(2, 4, 5)]
+
+    def make_layer() -> ChannelAffine:
+        return ChannelAffine(1, name="affine")
+
+    contracts.assert_survives_its_config(make_layer, maps)
+    contracts.assert_works_in_a_functional_model(make_layer, maps)
+    for policy in contracts.POLICIES:
+        with contracts.dtype_policy(policy):
+            contracts.assert_symbolic_call_tells_shape_and_dtype(make_layer, maps)
+
+
+def test_folded_model_with_scales_and_offsets_slides_and_reloads(tmp_path: Path) -> None:
+    network = give_random_normalization(preactivated((32, 32, 3)))
+    folded = fold_batch_normalization(network)
+    patches = images(1, 32, 32)
+    sliding = fully_convolutional(folded)
+    assert_close(sliding(patches)[:, 0, 0], network(patches))
+    folded.save(tmp_path / "folded.keras")
+    reloaded = keras.saving.load_model(tmp_path / "folded.keras")
+    np.testing.assert_array_equal(reloaded(patches), folded(patches))
+
+
 def test_folding_and_sliding_commute(backbone: keras.Model) -> None:
     whole = images(1, 160, 128)
     one = fold_batch_normalization(fully_convolutional(backbone))(whole)
@@ -293,17 +400,24 @@ def test_what_cannot_slide_is_one_clear_error(network: object, reason: str) -> N
     assert "\n" not in str(caught.value)
 
 
-def test_normalisation_elsewhere_cannot_be_folded() -> None:
-    inputs = keras.Input((8, 8, 3))
-    maps = layers.Conv2D(2, 3, activation="relu")(inputs)
-    network = keras.Model(inputs, batch_normalization("after_relu")(maps))
-    with pytest.raises(ValueError, match="BatchNormalization 'after_relu' elsewhere"):
-        fold_batch_normalization(network)
-
-
-def test_normalisation_of_one_of_two_uses_cannot_be_folded() -> None:
-    inputs = keras.Input((8, 8, 3))
-    maps = layers.Conv2D(2, 3)(inputs)
-    network = keras.Model(inputs, layers.Add()([maps, batch_normalization("one")(maps)]))
-    with pytest.raises(ValueError, match="'one' elsewhere"):
-        fold_batch_normalization(network)
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        (
+            [
+                layers.Reshape((8, 24)),
+                layers.TimeDistributed(batch_normalization("in"), name="out"),
+            ],
+            "TimeDistributed 'out'",
+        ),
+        ([lambda maps: batch_normalization("fresh")(maps, training=True)], "'fresh'"),
+    ],
+)
+def test_normalisation_that_cannot_be_replaced_is_one_clear_error(
+    steps: list[object], reason: str
+) -> None:
+    inputs = maps = keras.Input((8, 8, 3))
+    for step in steps:
+        maps = step(maps)
+    with pytest.raises(ValueError, match=f"must be a layer of its graph.*{reason}"):
+        fold_batch_normalization(keras.Model(inputs, maps))

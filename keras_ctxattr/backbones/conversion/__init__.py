@@ -1,11 +1,19 @@
-"""Other forms of a trained backbone: fully convolutional, and without batch normalisation.
+"""Other forms of a trained backbone: fully convolutional, without batch normalisation, in part.
 
-Both conversions replay the backbone's graph layer by layer, so they take any functional or
+The conversions replay the backbone's graph layer by layer, so they take any functional or
 sequential Keras model, not only ours. The result shares nothing with the original, computes in
 float32 whatever policy trained it, and keeps the layers' names.
 """
 
+from keras_ctxattr.backbones.conversion.affine import ChannelAffine
 from keras_ctxattr.backbones.conversion.folding import fold_batch_normalization
+from keras_ctxattr.backbones.conversion.parts import convolutional_part, pyramid_parts
 from keras_ctxattr.backbones.conversion.sliding import fully_convolutional
 
-__all__ = ["fold_batch_normalization", "fully_convolutional"]
+__all__ = [
+    "ChannelAffine",
+    "convolutional_part",
+    "fold_batch_normalization",
+    "fully_convolutional",
+    "pyramid_parts",
+]

@@ -49,7 +49,7 @@ def trace_calls(backbone: keras.Model, patch_size: int | None) -> Trace:
     copies: dict[int, Any] = {}
 
     def run(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        if _is_model(layer):
+        if is_model(layer):
             return _replay(layer, args[0], run)
         if id(layer) not in copies:
             copies[id(layer)] = _copy(layer)
@@ -65,7 +65,7 @@ def trace_calls(backbone: keras.Model, patch_size: int | None) -> Trace:
 
 def _check_replayable(backbone: Any) -> None:
     """Refuses what has no graph of layers from one image to one output."""
-    if not _is_model(backbone) or not backbone.built:
+    if not is_model(backbone) or not backbone.built:
         raise ValueError(
             "`backbone` must be a functional or sequential keras.Model that is built; a subclass "
             f"with its own `call` has no graph to convert. Received: {type(backbone).__name__}"
@@ -82,7 +82,8 @@ def _check_replayable(backbone: Any) -> None:
         )
 
 
-def _is_model(layer: Any) -> bool:
+def is_model(layer: Any) -> bool:
+    """Tells whether a layer is a graph of layers itself."""
     return isinstance(layer, keras.Sequential) or hasattr(layer, "_run_through_graph")
 
 
