@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_ctxattr.backbones.conversion import fully_convolutional
 from keras_ctxattr.export.attributes import AttributeModule
 from keras_ctxattr.export.module import MAX_ASPECT, PHOTO_PIXELS, FeatureModule
+from keras_ctxattr.export.network import write_network
 from keras_ctxattr.layers import PatchProcessing, RandomDownsampling
 from keras_ctxattr.runs import write_atomically, write_json
 from keras_ctxattr.runs.identity import versions
@@ -106,6 +107,7 @@ def export_module(
     with write_atomically(target, num_bytes=num_bytes, replace=overwrite) as partial:
         tf.saved_model.save(module, str(partial), signatures=module.trace())
         write_json(partial / "module.json", described)
+        write_network(partial, network)
     return Path(directory)
 
 
