@@ -1,6 +1,7 @@
 """Pictures to look at: contact sheets, plots, galleries. Arrays in, uint8 RGB or a page out."""
 
 from keras_ctxattr.pictures.attributes import attribute_map, attribute_sheet
+from keras_ctxattr.pictures.detections import DrawnBoxes, detection_picture, detections_sheet
 from keras_ctxattr.pictures.galleries import ClusterCard, cluster_sheet, write_gallery
 from keras_ctxattr.pictures.plots import confusion_picture, learning_curves, line_plot
 from keras_ctxattr.pictures.sheets import (
@@ -14,12 +15,15 @@ from keras_ctxattr.pictures.tiles import captioned_tile, note_tile
 
 __all__ = [
     "ClusterCard",
+    "DrawnBoxes",
     "attribute_map",
     "attribute_sheet",
     "captioned_tile",
     "cluster_sheet",
     "confusion_picture",
     "contact_sheet",
+    "detection_picture",
+    "detections_sheet",
     "learning_curves",
     "line_plot",
     "neighbours_sheet",
