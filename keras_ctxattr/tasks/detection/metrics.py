@@ -21,6 +21,9 @@ import numpy as np
 
 RECALL_POINTS = np.linspace(0, 1, 11)
 
+WRONG, RIGHT, DUPLICATE, IGNORED = range(4)
+"""What a detection is."""
+
 Boxes = np.ndarray
 """Float `[boxes, 4]`."""
 
@@ -67,26 +70,51 @@ def match_detections(
     Reference:
         Everingham et al. 2010, "The PASCAL visual object classes challenge", section 4.2.
     """
+    verdicts, _ = judge_detections(detections, objects, min_overlap=min_overlap)
+    scores, judged = _join([given for _, given in detections]), _join(verdicts)
+    order = np.argsort(-scores, kind="stable")
+    kept = order[judged[order] != IGNORED]
+    num_objects = sum(int((~np.asarray(difficult, bool)).sum()) for _, difficult in objects)
+    return scores[kept], judged[kept] == RIGHT, num_objects
+
+
+def judge_detections(
+    detections: Sequence[tuple[Boxes, np.ndarray]],
+    objects: Sequence[tuple[Boxes, np.ndarray]],
+    *,
+    min_overlap: float = 0.5,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Tells what each detection of one class is, by falling score over all images.
+
+    Args:
+        detections: for each image (boxes float `[n, 4]`, scores float `[n]`).
+        objects: for each image, in the same order, (boxes float `[m, 4]`, difficult bool `[m]`).
+        min_overlap: what intersection over union must exceed.
+
+    Returns:
+        For each image int64 `[n]`: `WRONG`, `RIGHT`, `DUPLICATE` or `IGNORED` (of a difficult
+        object); and bool `[m]`, the objects that were found.
+
+    Raises:
+        ValueError: if lengths or shapes do not fit, or a score is not finite.
+    """
     _check_images(detections, objects)
     images = np.repeat(np.arange(len(detections)), [len(boxes) for boxes, _ in detections])
     rows = _join([np.arange(len(boxes)) for boxes, _ in detections]).astype(int)
-    scores = _join([given for _, given in detections])
     best, overlaps = _find_best(detections, objects)
+    verdicts = [np.full(len(boxes), WRONG) for boxes, _ in detections]
     found = [np.zeros(len(difficult), bool) for _, difficult in objects]
-    is_right, counts = np.zeros(len(scores), bool), np.ones(len(scores), bool)
-    order = np.argsort(-scores, kind="stable")
-    for place in order:
+    for place in np.argsort(-_join([given for _, given in detections]), kind="stable"):
         image, row = images[place], rows[place]
         if not overlaps[image][row] > min_overlap:
             continue
         target = best[image][row]
         if objects[image][1][target]:
-            counts[place] = False
-        elif not found[image][target]:
-            is_right[place] = found[image][target] = True
-    kept = order[counts[order]]
-    num_objects = sum(int((~np.asarray(difficult, bool)).sum()) for _, difficult in objects)
-    return scores[kept], is_right[kept], num_objects
+            verdicts[image][row] = IGNORED
+        else:
+            verdicts[image][row] = DUPLICATE if found[image][target] else RIGHT
+            found[image][target] = True
+    return verdicts, found
 
 
 def precision_recall(is_right: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.ndarray]:
