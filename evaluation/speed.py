@@ -1,14 +1,16 @@
 """How fast each stage is, beside a plain way to do the same, in one run on one machine.
 
-    python -m evaluation.speed [--only context|svm|search|index] [--images PHOTOS] [--json FILE]
+    python -m evaluation.speed [--only context|svm|search|index|detection] [--images PHOTOS]
+        [--json FILE]
 
 Gives `{name: {value, baseline, ratio}}`. Both sides alternate and medians are taken, so that other
-work on the machine hits both; still, let nothing else run. Five minutes on two cores. Our targets
+work on the machine hits both; still, let nothing else run. Seven minutes on two cores. Our targets
 there: context_pairs_per_second (and _released, the same figure) >= 6, context_pairs_per_second_4x4
 >= 6.5, images_per_second >= .9, bfloat16 >= 1.3 where the processor has AVX512_BF16, peak_memory
-within 10 % of 1; svm >= 50, with an objective_gap of at most 1e-3; search >= .9; index >= .9. On a
-GPU, `tflops` adds the share of its peak. See `evaluation.speed_context`, `evaluation.speed_svm`,
-`evaluation.speed_search` and `evaluation.speed_index` for what is compared.
+within 10 % of 1; svm >= 50, with an objective_gap of at most 1e-3; search >= .9; index >= .9;
+fast_rcnn >= 10, proposals_fast and _quality >= .9 (left out where OpenCV lacks selective search).
+On a GPU, `tflops` adds the share of its peak. See `evaluation.speed_context`, `speed_svm`,
+`speed_search`, `speed_index` and `speed_detection` for what is compared.
 """
 
 import dataclasses
@@ -20,11 +22,12 @@ from pathlib import Path
 import tensorflow as tf
 from rich.console import Console
 
-from evaluation import speed_context, speed_index, speed_search, speed_svm
+from evaluation import speed_context, speed_detection, speed_index, speed_search, speed_svm
 from evaluation.checks import check_counts, check_positive, check_seed
 from evaluation.report import print_table
 from keras_ctxattr.pictures import write_png
 from keras_ctxattr.runs import write_json
+from keras_ctxattr.tasks.detection.proposals import check_selective_search
 from training.flags import parse_flags, run_script
 
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -110,12 +113,21 @@ def _measure_index(config: Config) -> speed_context.Measurements:
     return speed_index.measure(speed_index.Workload(images=images, rounds=rounds, seed=config.seed))
 
 
+def _measure_detection(config: Config) -> speed_context.Measurements:
+    if config.only is not None:
+        check_selective_search()  # without it, its figures are missing among the others
+    images = config.images or _sample_images()
+    workload = speed_detection.Workload(images=images, rounds=min(2, config.rounds))
+    return speed_detection.measure(workload)
+
+
 # Name of a stage -> what measures it; a stage adds its line here.
 STAGES: dict[str, Callable[[Config], speed_context.Measurements]] = {
     "context": _measure_context,
     "svm": _measure_svm,
     "search": _measure_search,
     "index": _measure_index,
+    "detection": _measure_detection,
 }
 
 
