@@ -10,6 +10,7 @@ second on two cores, once their proposals are there.
 """
 
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -98,7 +99,7 @@ def main(config: Config) -> dict[str, Any]:
         detections = detector.detect(photographs, proposals, progress)
     seconds = time.perf_counter() - began
     values = score_photographs(detections, photographs)
-    values |= score_coco(detections, photographs) if has_coco_program() else {}
+    values |= _score_coco(detections, photographs)
     values["photographs_per_second"] = len(photographs) / seconds
     _write(config, detections, photographs)
     return write_results(
@@ -113,6 +114,16 @@ def main(config: Config) -> dict[str, Any]:
         ),
         images=describe_images(photographs.manifest, f"{config.image_set} of the data"),
     )
+
+
+def _score_coco(
+    detections: Sequence[Detections], photographs: BoxedPhotographs
+) -> dict[str, float]:
+    """Gives COCO's figures, those left out that no object counts for; none without its program."""
+    if not has_coco_program():
+        return {}
+    found = score_coco(detections, photographs)
+    return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
 def _read(config: Config, class_names: Sequence[str]) -> BoxedPhotographs:

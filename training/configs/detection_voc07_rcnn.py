@@ -1,7 +1,14 @@
-"""R-CNN as in Doersch, Gupta, Efros 2015, section 4.3, with the settings of Girshick et al. 2014.
+"""VOC 2007 by R-CNN from context prediction: Doersch, Gupta, Efros 2015, section 4.3 and figure 6.
 
-For VOC 2007 and a network with 4096 features; give `--no-rescale`, since the paper rescales none of
-its R-CNNs. mAP in the paper: 46.3 % pre-trained with colour dropping, 39.8 % from scratch.
+Settings of Girshick et al. 2014, for a network with 4096 features. Nothing is rescaled, since the
+paper rescales none of its R-CNNs.
+
+    python -m training.finetune_detection --data VOCdevkit/VOC2007 --image-set trainval \
+        --test-set test --backbone runs/released/module --method rcnn --no-rescale \
+        --recipe detection_voc07_rcnn --proposal-mode quality --run runs/voc07_rcnn
+
+Published: mAP 46.3 % pre-trained with colours dropped, 39.8 % from scratch (add `--no-transfer`).
+Ours: not run; the pre-training it starts from takes weeks.
 """
 
 from keras_ctxattr.tasks.detection.rcnn.recipe import RcnnRecipe

@@ -234,11 +234,12 @@ def test_annotations_of_the_upright_image_of_a_turned_file_are_taken(tmp_path) -
     assert photographs.boxes[0][0].tolist() == [0, 0, 40, 24]
 
 
-def test_annotations_of_another_size_are_refused_unless_they_state_none(tmp_path) -> None:
+def test_annotations_of_another_image_are_refused_and_misprinted_sizes_are_not(tmp_path) -> None:
     root = write_voc(tmp_path)
     path = root / PLACE / "Annotations/000009.xml"
-    path.write_text(annotate(80, 48, *OBJECTS["000009"]))
+    path.write_text(annotate(80, 48, ("person", 0, (5, 6, 70, 20))))
     message = refusal([root])
     assert "000009.jpg: 48x80" in message and message.endswith("it has 24x40")
-    path.write_text(annotate(0, 0, *OBJECTS["000009"]))
-    assert len(read_photographs([root])) == 3
+    for width, height in ((80, 48), (0, 0)):  # every box lies in the image all the same
+        path.write_text(annotate(width, height, *OBJECTS["000009"]))
+        assert len(read_photographs([root])) == 3
