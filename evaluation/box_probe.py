@@ -5,7 +5,8 @@
 The photographs are divided in halves. Every object's box is max-pooled from a layer's map in 3x3
 bins, as Fast R-CNN pools regions, and a ridge classifier, its penalty chosen by leaving one out,
 learns the classes of one half and ranks the boxes of the other by each: mean average precision of
-classification. Beside the same network with fresh weights. Writes results.json and box_probe.png. Minutes for 130 photographs on two cores.
+classification. Beside the same network with fresh weights. Writes results.json and box_probe.png.
+Minutes for 130 photographs on two cores.
 """
 
 import dataclasses
@@ -107,7 +108,7 @@ def main(config: Config) -> dict[str, Any]:
     values = {"layers": {name: _summarize(found) for name, found in precisions.items()}}
     values["chance"] = _summarize({"share": chance})
     out.mkdir(parents=True, exist_ok=True)
-    write_png(out / "box_probe.png", _picture(values["layers"]))
+    write_png(out / "box_probe.png", _picture(values))
     return write_results(
         out,
         values,
@@ -226,12 +227,19 @@ def _summarize(found: dict[str, list[float]]) -> dict[str, float]:
     }
 
 
-def _picture(layers: dict[str, dict[str, float]]) -> np.ndarray:
+def _picture(values: dict[str, Any]) -> np.ndarray:
+    layers = values["layers"]
     places = np.arange(1, len(layers) + 1)
     lines = {
         name: (places, np.array([one[f"{name}_mean"] for one in layers.values()])) for name in KINDS
     }
-    return line_plot(lines, title="boxes ranked by class", x_label="layer", y_label="mAP")
+    return line_plot(
+        lines,
+        title="boxes ranked by class",
+        x_label="layer",
+        y_label="mAP",
+        levels={"chance": values["chance"]["share_mean"]},
+    )
 
 
 def report(results: dict[str, Any]) -> None:
