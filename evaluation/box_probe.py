@@ -105,6 +105,9 @@ def main(config: Config) -> dict[str, Any]:
             precisions[name]["trained"].append(_probe(known[name], classes, halves))
             precisions[name]["untrained"].append(_probe(fresh[name], classes, halves))
         chance.append(_mean_over_classes(lambda _, there: there.mean(), classes, halves))
+    for found in precisions.values():
+        pairs = zip(found["trained"], found["untrained"], strict=True)
+        found["gain"] = [one - other for one, other in pairs]
     values = {"layers": {name: _summarize(found) for name, found in precisions.items()}}
     values["chance"] = _summarize({"share": chance})
     out.mkdir(parents=True, exist_ok=True)
@@ -244,11 +247,12 @@ def _picture(values: dict[str, Any]) -> np.ndarray:
 
 def report(results: dict[str, Any]) -> None:
     """Prints the table."""
+    columns = (*KINDS, "gain")  # the gain of each pair of halves, so that their spread falls out
     rows = {
-        name: [f"{one[f'{kind}_mean']:.3f} +- {one[f'{kind}_std']:.3f}" for kind in KINDS]
+        name: [f"{one[f'{kind}_mean']:.3f} +- {one[f'{kind}_std']:.3f}" for kind in columns]
         for name, one in results["layers"].items()
     }
-    print_table("mean average precision of boxes by class", rows, ("", *KINDS))
+    print_table("mean average precision of boxes by class", rows, ("", *columns))
     print(f"a ranking by chance: {results['chance']['share_mean']:.3f}")
 
 

@@ -31,7 +31,9 @@ def test_every_layer_is_probed_and_colours_are_told_apart(place, tmp_path, capsy
     results = box_probe.main(parse(place, tmp_path / "out"))
     assert list(results["layers"]) == ["conv1_relu", "conv2_relu", "conv3_relu", "conv4_relu"]
     for one in results["layers"].values():
-        assert all(0 <= value <= 1 for value in one.values()) and len(one) == 4
+        assert all(-1 <= value <= 1 for value in one.values()) and len(one) == 6
+        difference = one["trained_mean"] - one["untrained_mean"]
+        assert one["gain_mean"] == pytest.approx(difference)
     # Red or blue can be read from the colours of the first layers, whatever their weights.
     assert results["layers"]["conv1_relu"]["trained_mean"] > results["chance"]["share_mean"] + 0.2
     assert (tmp_path / "out/box_probe.png").exists()
