@@ -100,7 +100,7 @@ def _measure_context(config: Config) -> speed_context.Measurements:
 
 def _measure_svm(config: Config) -> speed_svm.Measurements:
     problem = speed_svm.Problem(num_clusters=config.clusters, seed=config.seed)
-    return speed_svm.measure(problem, rounds=min(2, config.rounds))
+    return speed_svm.measure(problem, rounds=min(3, config.rounds))
 
 
 def _measure_search(config: Config) -> speed_context.Measurements:
@@ -117,7 +117,7 @@ def _measure_detection(config: Config) -> speed_context.Measurements:
     if config.only is not None:
         check_selective_search()  # without it, its figures are missing among the others
     images = config.images or _sample_images()
-    workload = speed_detection.Workload(images=images, rounds=min(2, config.rounds))
+    workload = speed_detection.Workload(images=images, rounds=min(3, config.rounds))
     return speed_detection.measure(workload)
 
 

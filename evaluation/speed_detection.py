@@ -26,7 +26,7 @@ from keras_ctxattr.data.manifest import scan_images
 from keras_ctxattr.tasks.detection.fast_rcnn import FastRcnnRecipe, fast_rcnn_network
 from keras_ctxattr.tasks.detection.proposals import has_selective_search, propose_boxes
 from keras_ctxattr.tasks.detection.proposals.selective_search import MODES
-from keras_ctxattr.tasks.detection.transfer import open_feature_network
+from keras_ctxattr.tasks.detection.transfer import for_inference, open_feature_network
 
 _SIZE = (500, 375)  # width and height of most photographs of VOC
 _NUM_REGIONS = 200
@@ -77,9 +77,9 @@ def measure_fast_rcnn(workload: Workload) -> Measurements:
 
 def _networks() -> tuple[Classify, Classify]:
     """Gives both ways from (images, regions) to logits, with the same weights."""
-    recipe = FastRcnnRecipe(hidden_units=4096, max_side=max(_SIZE))
+    recipe = FastRcnnRecipe(hidden_units=4096, min_side=min(_SIZE), max_side=max(_SIZE))
     features = open_feature_network("untrained:alexnet")
-    network = fast_rcnn_network(features, 20, recipe, policy=resolve_policy("auto"))
+    network = for_inference(fast_rcnn_network(features, 20, recipe, policy=resolve_policy("auto")))
 
     @tf.function(reduce_retracing=True, autograph=False)
     def shared(images: tf.Tensor, regions: tf.Tensor) -> tf.Tensor:

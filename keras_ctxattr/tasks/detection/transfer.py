@@ -236,3 +236,26 @@ def under_policy(part: keras.Model, policy: str) -> keras.Model:
     copy = keras.models.clone_model(part, clone_function=renew)
     copy.set_weights(part.get_weights())
     return copy
+
+
+def for_inference(network: keras.Model) -> keras.Model:
+    """Gives the same function with weights stored as layers compute with them.
+
+    Under a mixed policy every call casts all weights anew, which takes a quarter of the time of a
+    photograph where layers are as large as fc6. Results do not change by a bit. What computes in
+    float32 is shared with the network given; the rest is a copy, which later training leaves alone.
+    """
+
+    def renew(layer: Any) -> Any:
+        policy = layer.dtype_policy
+        if policy.compute_dtype == policy.variable_dtype:
+            return layer
+        return type(layer).from_config({**layer.get_config(), "dtype": policy.compute_dtype})
+
+    if all(layer is renew(layer) for layer in network._flatten_layers(include_self=False)):
+        return network
+    copy = keras.models.clone_model(network, clone_function=renew, recursive=True)
+    for variable, weight in zip(copy.weights, network.weights, strict=True):
+        if variable is not weight:
+            variable.assign(weight)
+    return copy

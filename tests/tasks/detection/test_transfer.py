@@ -17,7 +17,12 @@ from keras_ctxattr.data.grids import GridConfig
 from keras_ctxattr.export import export_module
 from keras_ctxattr.layers import CanvasProcessing
 from keras_ctxattr.runs import Run
-from keras_ctxattr.tasks.detection.transfer import FeatureNetwork, open_feature_network
+from keras_ctxattr.tasks.detection.transfer import (
+    FeatureNetwork,
+    for_inference,
+    open_feature_network,
+    under_policy,
+)
 from tests.backbones.trained import give_random_statistics
 from tests.export.images import assert_close, photos
 
@@ -279,3 +284,21 @@ def test_map_must_grow_with_the_image(tmp_path) -> None:
     message = refusal(tmp_path / "fixed.keras")
     assert "must grow with the image" in message and "7 cells a side for 256" in message
     assert open_feature_network(tmp_path / "fixed.keras", layer="conv").stride == 1
+
+
+def test_weights_are_stored_as_they_are_computed_with_and_results_stay_to_the_bit() -> None:
+    inner = under_policy(open_feature_network("untrained:compact").model, "mixed_bfloat16")
+    inputs = keras.Input((None, None, 3))
+    maps = layers.GlobalMaxPooling2D(dtype="mixed_bfloat16")(inner(inputs))
+    network = keras.Model(inputs, layers.Dense(3, dtype="float32", name="last")(maps))
+    fast = for_inference(network)
+    assert {weight.dtype for weight in fast.get_layer(inner.name).weights} == {"bfloat16"}
+    assert fast.get_layer("last") is network.get_layer("last")
+    images = np.random.default_rng(0).normal(0, 50, (2, 64, 80, 3)).astype("float32")
+    before = fast(images).numpy()
+    np.testing.assert_array_equal(before, network(images))
+    for weight in inner.weights:
+        weight.assign(weight * 0)
+    np.testing.assert_array_equal(fast(images), before)
+    in_float32 = open_feature_network("untrained:compact").model
+    assert for_inference(in_float32) is in_float32

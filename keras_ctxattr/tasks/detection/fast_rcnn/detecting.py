@@ -15,6 +15,7 @@ from keras_ctxattr.tasks.detection.fast_rcnn.recipe import FastRcnnRecipe
 from keras_ctxattr.tasks.detection.formats import Detections
 from keras_ctxattr.tasks.detection.regression import decode_boxes
 from keras_ctxattr.tasks.detection.suppression import suppress
+from keras_ctxattr.tasks.detection.transfer import for_inference
 
 Told = Callable[[int, int], None]
 
@@ -84,9 +85,11 @@ def _classifier(model: FastRcnn) -> Callable[[dict[str, Any]], tuple[Any, Any]]:
         "regions": tf.TensorSpec([1, None, 4], tf.float32),
     }
 
+    network = for_inference(model.network)
+
     @tf.function(input_signature=[specs], autograph=False)
     def classify(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor | None]:
-        outputs = model(batch, training=False)
+        outputs = network(batch, training=False)
         chances = ops.softmax(outputs["logits"])[0]
         if "shifts" not in outputs:
             return chances, None
