@@ -108,7 +108,9 @@ def main(config: Config) -> dict[str, Any]:
     for found in precisions.values():
         pairs = zip(found["trained"], found["untrained"], strict=True)
         found["gain"] = [one - other for one, other in pairs]
-    values = {"layers": {name: _summarize(found) for name, found in precisions.items()}}
+    values: dict[str, Any] = {
+        "layers": {name: _summarize(found) for name, found in precisions.items()}
+    }
     values["chance"] = _summarize({"share": chance})
     out.mkdir(parents=True, exist_ok=True)
     write_png(out / "box_probe.png", _picture(values))
@@ -215,7 +217,7 @@ def _mean_over_classes(
             f"`--data` must have a class with {_MIN_BOXES} boxes or more in both halves of the "
             "photographs. Received: none"
         )
-    return float(np.mean([figure(kind, classes[~is_first] == kind) for kind in common]))
+    return float(np.mean([figure(int(kind), classes[~is_first] == kind) for kind in common]))
 
 
 def _both(is_first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -232,10 +234,8 @@ def _summarize(found: dict[str, list[float]]) -> dict[str, float]:
 
 def _picture(values: dict[str, Any]) -> np.ndarray:
     layers = values["layers"]
-    places = np.arange(1, len(layers) + 1)
-    lines = {
-        name: (places, np.array([one[f"{name}_mean"] for one in layers.values()])) for name in KINDS
-    }
+    places = list(range(1, len(layers) + 1))
+    lines = {name: (places, [one[f"{name}_mean"] for one in layers.values()]) for name in KINDS}
     return line_plot(
         lines,
         title="boxes ranked by class",

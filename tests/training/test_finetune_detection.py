@@ -100,6 +100,17 @@ def test_the_papers_recipes_run(place, tmp_path, monkeypatch, recipe):
 
 
 @needs_search
+def test_the_papers_rcnn_runs(place, tmp_path, monkeypatch):
+    small = {"crop_side": 144, "context": 8, "reduced_channels": 16, "crops_per_batch": 8}
+    tiny(monkeypatch, **small, images_per_batch=2, max_proposals=20)
+    flags = ("--method", "rcnn", "--recipe", "detection_voc07_rcnn", "--no-rescale")
+    summary = finetune_detection.main(parse(place, tmp_path / "run", *flags, "--held-out", "0"))
+    assert summary["num_photographs"] == 5
+    stored = Run.read(tmp_path / "run").config["recipe"]
+    assert (stored["fresh_rate"], stored["decay_steps"], stored["svms"]) == (10.0, 20_000, True)
+
+
+@needs_search
 def test_scratch_and_a_test_list_of_its_own(place, tmp_path, monkeypatch):
     tiny(monkeypatch)
     lists = place / "VOCdevkit/VOC2007/ImageSets/Main"
