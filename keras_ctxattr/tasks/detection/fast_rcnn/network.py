@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import layers, ops
 
 from keras_ctxattr.backbones.precision import dtype_policy
@@ -11,6 +10,7 @@ from keras_ctxattr.layers import CanvasProcessing, RegionMaxPooling2D
 from keras_ctxattr.tasks.detection.fast_rcnn.losses import classification_loss, regression_loss
 from keras_ctxattr.tasks.detection.fast_rcnn.recipe import FastRcnnRecipe
 from keras_ctxattr.tasks.detection.regression import encode_boxes
+from keras_ctxattr.tasks.detection.training import RegionLearner
 from keras_ctxattr.tasks.detection.transfer import FeatureNetwork, under_policy
 
 INPUTS = ("images", "sizes", "regions")
@@ -85,7 +85,7 @@ def _gaussian(stddev: float) -> keras.initializers.Initializer:
 
 
 @keras.saving.register_keras_serializable(package="keras_ctxattr")
-class FastRcnn(keras.Model):
+class FastRcnn(RegionLearner):
     """Tells of regions of photographs which object they show.
 
     Call arguments:
@@ -116,11 +116,8 @@ class FastRcnn(keras.Model):
         **kwargs: Any,
     ) -> None:
         # In half precision, edges of regions would be off by a pixel or two.
-        super().__init__(**{"autocast": False, **kwargs})
-        self.network = network
-        self.weight_decay, self.backbone_rate = weight_decay, backbone_rate
-        self.transferred = tuple(transferred)
-        self.loss_metric = keras.metrics.Mean(name="loss")
+        super().__init__(network, weight_decay=weight_decay, **{"autocast": False, **kwargs})
+        self.backbone_rate, self.transferred = backbone_rate, tuple(transferred)
         self._terms = {
             name: keras.metrics.Mean(name=name)
             for name in ("classification", "regression", "accuracy", "object_accuracy")
@@ -137,30 +134,7 @@ class FastRcnn(keras.Model):
         """Gives the regions' logits, and their shifts."""
         return self.network({name: batch[name] for name in INPUTS}, training=training)
 
-    def train_step(self, data: Any) -> dict[str, Any]:
-        """Takes one gradient step on a batch, as `fit` asks for."""
-        batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        with tf.GradientTape() as tape:
-            loss = self._score(batch, self(batch, training=True)) + self._penalty()
-            # Gradients are summed over replicas.
-            share = loss / tf.distribute.get_strategy().num_replicas_in_sync
-            scaled = self.optimizer.scale_loss(share)
-        gradients = tape.gradient(scaled, self.trainable_variables)
-        scaled_gradients = [
-            gradient if gradient is None or rate == 1 else gradient * rate
-            for gradient, rate in zip(gradients, self._rates(), strict=True)
-        ]
-        self.optimizer.apply_gradients(zip(scaled_gradients, self.trainable_variables, strict=True))
-        self.loss_metric.update_state(loss)
-        return self.compute_metrics(None, None, None)
-
-    def test_step(self, data: Any) -> dict[str, Any]:
-        """Scores one batch, as `evaluate` asks for."""
-        batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        self.loss_metric.update_state(self._score(batch, self(batch, training=False)))
-        return self.compute_metrics(None, None, None)
-
-    def _score(self, batch: dict[str, Any], outputs: dict[str, Any]) -> Any:
+    def score(self, batch: dict[str, Any], outputs: dict[str, Any]) -> Any:
         """Gives the loss of a batch, and counts what is right."""
         labels = batch["labels"]
         terms = {"classification": classification_loss(labels, outputs["logits"])}
@@ -174,23 +148,14 @@ class FastRcnn(keras.Model):
             self._terms[name].update_state(value)
         return sum(terms.values())
 
-    def _penalty(self) -> Any:
-        """Gives the decay of kernels, as Caffe has it: in the gradient, so momentum sees it."""
-        kernels = [one for one in self.trainable_variables if len(one.shape) > 1]
-        return 0.5 * self.weight_decay * sum(ops.sum(ops.square(one)) for one in kernels)
-
-    def _rates(self) -> list[float]:
-        """Gives each variable's learning rate over the optimiser's: twice as high for biases."""
-        layer_of = {
-            id(variable): layer.name
+    def rate_factors(self) -> dict[int, float]:
+        """Gives the rate of transferred layers' variables over that of the others."""
+        return {
+            id(variable): self.backbone_rate
             for layer in self._own_layers()
+            if layer.name in self.transferred
             for variable in layer.trainable_variables
         }
-        return [
-            (2.0 if len(one.shape) == 1 else 1.0)
-            * (self.backbone_rate if layer_of.get(id(one)) in self.transferred else 1.0)
-            for one in self.trainable_variables
-        ]
 
     def _own_layers(self) -> list[Any]:
         flat = self.network._flatten_layers(include_self=False, recursive=True)
@@ -198,18 +163,5 @@ class FastRcnn(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """Gives the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "network": keras.saving.serialize_keras_object(self.network),
-            "weight_decay": self.weight_decay,
-            "transferred": list(self.transferred),
-            "backbone_rate": self.backbone_rate,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "FastRcnn":
-        """Makes a model from `get_config`'s result."""
-        network = keras.saving.deserialize_keras_object(
-            config["network"], custom_objects=custom_objects
-        )
-        return cls(**{**config, "network": network})
+        names = ("transferred", "backbone_rate")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

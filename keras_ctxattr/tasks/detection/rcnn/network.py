@@ -10,6 +10,7 @@ from keras_ctxattr.backbones.conversion import fold_batch_normalization
 from keras_ctxattr.backbones.precision import dtype_policy
 from keras_ctxattr.layers import CeilMaxPooling2D, CropProcessing, RegionWarping
 from keras_ctxattr.tasks.detection.rcnn.recipe import RcnnRecipe
+from keras_ctxattr.tasks.detection.training import RegionLearner
 from keras_ctxattr.tasks.detection.transfer import FeatureNetwork, under_policy
 
 INPUTS = ("canvases", "sizes", "regions", "places")
@@ -112,7 +113,7 @@ def _append_head(maps: Any, num_classes: int, recipe: RcnnRecipe) -> dict[str, A
 
 
 @keras.saving.register_keras_serializable(package="keras_ctxattr")
-class Rcnn(keras.Model):
+class Rcnn(RegionLearner):
     """Tells of regions, each warped to a square, which object they show.
 
     Call arguments:
@@ -140,10 +141,8 @@ class Rcnn(keras.Model):
         fresh_rate: float = 10.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.network = network
-        self.weight_decay, self.fresh_rate = weight_decay, fresh_rate
-        self.loss_metric = keras.metrics.Mean(name="loss")
+        super().__init__(network, weight_decay=weight_decay, **kwargs)
+        self.fresh_rate = fresh_rate
         names = ("accuracy", "object_accuracy", "background_accuracy")
         self._accuracies = {name: keras.metrics.Mean(name=name) for name in names}
         self.supports_jit = bool(tf.config.list_physical_devices("GPU"))  # slower on a CPU
@@ -158,32 +157,7 @@ class Rcnn(keras.Model):
         """Gives the regions' logits and features."""
         return self.network({name: batch[name] for name in INPUTS}, training=training)
 
-    def train_step(self, data: Any) -> dict[str, Any]:
-        """Takes one gradient step on a batch, as `fit` asks for."""
-        batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        with tf.GradientTape() as tape:
-            loss = self._score(batch, self(batch, training=True)) + self._penalty()
-            # Gradients are summed over replicas.
-            share = loss / tf.distribute.get_strategy().num_replicas_in_sync
-            scaled = self.optimizer.scale_loss(share)
-        gradients = tape.gradient(scaled, self.trainable_variables)
-        pairs = [
-            (gradient * rate, variable)
-            for gradient, rate, variable in zip(
-                gradients, self._rates(), self.trainable_variables, strict=True
-            )
-        ]
-        self.optimizer.apply_gradients(pairs)
-        self.loss_metric.update_state(loss)
-        return self.compute_metrics(None, None, None)
-
-    def test_step(self, data: Any) -> dict[str, Any]:
-        """Scores one batch, as `evaluate` asks for."""
-        batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        self.loss_metric.update_state(self._score(batch, self(batch, training=False)))
-        return self.compute_metrics(None, None, None)
-
-    def _score(self, batch: dict[str, Any], outputs: dict[str, Any]) -> Any:
+    def score(self, batch: dict[str, Any], outputs: dict[str, Any]) -> Any:
         """Gives the mean cross-entropy of a batch, and counts what is right."""
         labels, logits = batch["labels"], outputs["logits"]
         hits = ops.cast(ops.equal(ops.argmax(logits, -1), labels), "float32")
@@ -194,40 +168,18 @@ class Rcnn(keras.Model):
             keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         )
 
-    def _penalty(self) -> Any:
-        """Gives the decay of kernels, as Caffe has it: in the gradient, so momentum sees it."""
-        kernels = [one for one in self.trainable_variables if len(one.shape) > 1]
-        return 0.5 * self.weight_decay * sum(ops.sum(ops.square(one)) for one in kernels)
-
-    def _rates(self) -> list[float]:
-        """Gives each variable's learning rate over the optimiser's: twice as high for biases."""
-        fresh = {
-            id(variable)
+    def rate_factors(self) -> dict[int, float]:
+        """Gives the rate of fresh layers' variables over that of the transferred ones."""
+        return {
+            id(variable): self.fresh_rate
             for layer in self.network.layers
             if not isinstance(layer, keras.Model)  # the transferred part is one
             for variable in layer.trainable_variables
         }
-        return [
-            (2.0 if len(one.shape) == 1 else 1.0) * (self.fresh_rate if id(one) in fresh else 1.0)
-            for one in self.trainable_variables
-        ]
 
     def get_config(self) -> dict[str, Any]:
         """Gives the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "network": keras.saving.serialize_keras_object(self.network),
-            "weight_decay": self.weight_decay,
-            "fresh_rate": self.fresh_rate,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Rcnn":
-        """Makes a model from `get_config`'s result."""
-        network = keras.saving.deserialize_keras_object(
-            config["network"], custom_objects=custom_objects
-        )
-        return cls(**{**config, "network": network})
+        return {**super().get_config(), "fresh_rate": self.fresh_rate}
 
 
 def build_rcnn(
