@@ -110,6 +110,10 @@ class RegionMaxPooling2D(keras.layers.Layer):
         """Gives the shape of the maxima."""
         return (*regions_shape[:2], self.size, self.size, maps_shape[-1])
 
+    def compute_output_spec(self, maps: Any, regions: Any) -> Any:
+        """Gives shape and dtype: the dtype is that of the maps, whatever the policy."""
+        return keras.KerasTensor(self.compute_output_shape(maps.shape, regions.shape), maps.dtype)
+
     def get_config(self) -> dict[str, Any]:
         """Gives the constructor's arguments."""
         names = ("size", "stride", "offset", "max_cells")

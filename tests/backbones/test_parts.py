@@ -200,14 +200,6 @@ def test_weights_of_the_part_are_its_own(backbone: keras.Model) -> None:
         np.testing.assert_array_equal(old, new)
 
 
-def test_normalisation_before_a_convolution_is_told() -> None:
-    inputs = keras.Input((32, 32, 3))
-    flow = layers.ReLU()(batch_normalization("pre")(layers.MaxPooling2D(2)(inputs)))
-    network = keras.Model(inputs, layers.Conv2D(4, 3)(flow))
-    with pytest.raises(ValueError, match="BatchNormalization 'pre' elsewhere"):
-        convolutional_part(network)
-
-
 # --- maps by the size of their cells --------------------------------------------------------------
 
 

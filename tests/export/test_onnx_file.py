@@ -60,7 +60,8 @@ def test_the_module_is_as_it_was_and_described_in_the_file(folder: Path, file: P
     properties = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(properties["module"]) == read_module(folder)
     assert {path.name for path in folder.iterdir()} == {
-        *("saved_model.pb", "fingerprint.pb", "variables", "assets", "module.json", "model.onnx")
+        *("saved_model.pb", "fingerprint.pb", "variables", "assets", "module.json"),
+        *("network.json", "model.onnx"),
     }
     assert str(folder).encode() not in file.read_bytes()
 
