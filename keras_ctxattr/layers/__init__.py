@@ -3,6 +3,7 @@
 from keras_ctxattr.layers.augmentation import ColourDropping, ColourProjection, RandomDownsampling
 from keras_ctxattr.layers.canvases import CanvasProcessing, CropProcessing
 from keras_ctxattr.layers.convolution import SmallMapConv2D
+from keras_ctxattr.layers.fragments import JoinedFragments2D, MapFragments2D
 from keras_ctxattr.layers.normalization import (
     ContrastNormalization,
     FeatureScaling,
@@ -24,7 +25,9 @@ __all__ = [
     "ContrastNormalization",
     "CropProcessing",
     "FeatureScaling",
+    "JoinedFragments2D",
     "LocalResponseNormalization",
+    "MapFragments2D",
     "MeanSubtraction",
     "PatchCutter",
     "PatchProcessing",

@@ -37,6 +37,8 @@ TRAINING = {"training": True}
 # name: (how to make the layer, its inputs, options of the call). No argument is a default.
 CASES = {
     "ceil_pooling": (lambda: layers.CeilMaxPooling2D(name="pool"), [ACTIVATIONS], {}),
+    "fragments": (lambda: layers.MapFragments2D(3, name="fragments"), [ACTIVATIONS], {}),
+    "joined": (lambda: layers.JoinedFragments2D(1, name="joined"), [ACTIVATIONS], {}),
     "lrn": (lambda: layers.LocalResponseNormalization(3, 2e-4, name="lrn"), [ACTIVATIONS], {}),
     "contrast": (lambda: layers.ContrastNormalization(True, name="contrast"), [PATCHES], {}),
     "scaling": (lambda: layers.FeatureScaling(0.9, name="scaling"), [FEATURES], {}),
@@ -140,6 +142,8 @@ def test_patches_are_processed_in_float32_under_every_policy(case, policy):
         dtypes = {dtype for _, dtype in contracts.describe(layer(*inputs, **options))}
     if isinstance(layer, layers.PatchCutter):
         assert dtypes == {"uint8"}
+    elif isinstance(layer, layers.RegionMaxPooling2D):
+        assert dtypes == {"float32"}  # that of its maps
     elif works_on_activations:
         assert dtypes == {layer.compute_dtype}
     else:

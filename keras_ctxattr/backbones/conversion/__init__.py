@@ -6,6 +6,7 @@ float32 whatever policy trained it, and keeps the layers' names.
 """
 
 from keras_ctxattr.backbones.conversion.affine import ChannelAffine
+from keras_ctxattr.backbones.conversion.dense import dense_evaluation
 from keras_ctxattr.backbones.conversion.folding import fold_batch_normalization
 from keras_ctxattr.backbones.conversion.parts import convolutional_part, pyramid_parts
 from keras_ctxattr.backbones.conversion.sliding import fully_convolutional
@@ -13,6 +14,7 @@ from keras_ctxattr.backbones.conversion.sliding import fully_convolutional
 __all__ = [
     "ChannelAffine",
     "convolutional_part",
+    "dense_evaluation",
     "fold_batch_normalization",
     "fully_convolutional",
     "pyramid_parts",

@@ -31,7 +31,9 @@ _FOLDABLE = (
 )
 
 
-def fold_batch_normalization(backbone: keras.Model) -> keras.Model:
+def fold_batch_normalization(
+    backbone: keras.Model, *, patch_size: int | None = None
+) -> keras.Model:
     """Gives the same function without batch normalisation, as inference computes it.
 
     A normalisation that alone follows a convolution or dense layer without activation is multiplied
@@ -41,6 +43,8 @@ def fold_batch_normalization(backbone: keras.Model) -> keras.Model:
 
     Args:
         backbone: functional or sequential model, float32 `[batch, height, width, 3]` -> features.
+        patch_size: side in pixels at which both forms are compared, for a backbone that needs more
+            than 96 and leaves its input size open.
 
     Returns:
         A `keras.Model` of the same input and output shapes; only the layers folded into have
@@ -53,7 +57,7 @@ def fold_batch_normalization(backbone: keras.Model) -> keras.Model:
     Reference:
         Doersch, Gupta, Efros 2015, section 4.3.
     """
-    trace = trace_calls(backbone, None)
+    trace = trace_calls(backbone, patch_size)
     for call in trace.calls:
         _check_replaceable(call)
     folded = rebuild(trace, backbone.input_shape[1:], _Folding(trace).run)
