@@ -1,16 +1,17 @@
 """How fast each stage is, beside a plain way to do the same, in one run on one machine.
 
-    python -m evaluation.speed [--only context|svm|search|index|detection] [--images PHOTOS]
-        [--json FILE]
+    python -m evaluation.speed [--only context|svm|search|index|detection|contours]
+        [--images PHOTOS] [--json FILE]
 
 Gives `{name: {value, baseline, ratio}}`. Both sides alternate and medians are taken, so that other
 work on the machine hits both; still, let nothing else run. Seven minutes on two cores. Our targets
 there: context_pairs_per_second (and _released, the same figure) >= 6, context_pairs_per_second_4x4
 >= 6.5, images_per_second >= .9, bfloat16 >= 1.3 where the processor has AVX512_BF16, peak_memory
 within 10 % of 1; svm >= 50, with an objective_gap of at most 1e-3; search >= .9; index >= .9;
-fast_rcnn >= 10, proposals_fast and _quality >= .9 (left out where OpenCV lacks selective search).
+fast_rcnn >= 10, proposals_fast and _quality >= .9 (left out where OpenCV lacks selective search);
+contours_dense >= 50, contours_benchmark >= .17 images a second (200 in 20 minutes).
 On a GPU, `tflops` adds the share of its peak. See `evaluation.speed_context`, `speed_svm`,
-`speed_search`, `speed_index` and `speed_detection` for what is compared.
+`speed_search`, `speed_index`, `speed_detection` and `speed_contours` for what is compared.
 """
 
 import dataclasses
@@ -22,7 +23,14 @@ from pathlib import Path
 import tensorflow as tf
 from rich.console import Console
 
-from evaluation import speed_context, speed_detection, speed_index, speed_search, speed_svm
+from evaluation import (
+    speed_context,
+    speed_contours,
+    speed_detection,
+    speed_index,
+    speed_search,
+    speed_svm,
+)
 from evaluation.checks import check_counts, check_positive, check_seed
 from evaluation.report import print_table
 from keras_ctxattr.pictures import write_png
@@ -32,6 +40,7 @@ from training.flags import parse_flags, run_script
 
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 _SAMPLE = "imagenet_sample_300.tar"
+_CONTOURS = "bsds500_trainval.tar"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,6 +130,14 @@ def _measure_detection(config: Config) -> speed_context.Measurements:
     return speed_detection.measure(workload)
 
 
+def _measure_contours(config: Config) -> speed_context.Measurements:
+    named = config.images if config.only == "contours" else None  # others may have no contours
+    (source,) = named or _sample_images(_CONTOURS)
+    return speed_contours.measure(
+        speed_contours.Workload(source=source, rounds=min(3, config.rounds))
+    )
+
+
 # Name of a stage -> what measures it; a stage adds its line here.
 STAGES: dict[str, Callable[[Config], speed_context.Measurements]] = {
     "context": _measure_context,
@@ -128,17 +145,18 @@ STAGES: dict[str, Callable[[Config], speed_context.Measurements]] = {
     "search": _measure_search,
     "index": _measure_index,
     "detection": _measure_detection,
+    "contours": _measure_contours,
 }
 
 
-def _sample_images() -> list[str]:
+def _sample_images(name: str = _SAMPLE) -> list[str]:
     folder = Path(os.environ.get("CTXATTR_DATA", "../shared/data"))
-    if not (folder / _SAMPLE).is_file():
+    if not (folder / name).is_file():
         raise ValueError(
-            f"Give `--images` with JPEG photographs, or put {_SAMPLE} into the folder that "
-            f"CTXATTR_DATA names. Received: no {folder / _SAMPLE}"
+            f"Give `--images` with JPEG photographs, or put {name} into the folder that "
+            f"CTXATTR_DATA names. Received: no {folder / name}"
         )
-    return [str(folder / _SAMPLE)]
+    return [str(folder / name)]
 
 
 def machine_facts() -> str:

@@ -20,10 +20,11 @@ from keras_ctxattr.data.manifest.table import CollectionError
 
 SPLITS = ("train", "val")
 GROUND_TRUTH = "groundTruth"
+_PARTS = ("*/", "")  # below groundTruth: a folder for each split, or none
 MAX_DEPTH = 4  # folders between the root and groundTruth: none to BSR/BSDS500/data, as distributed
 
 _BATCH_ROWS = 1024  # at most: 6 MB of 45 x 45 patches
-_MEMBER = re.compile(rf"(?:(.+)/)?{GROUND_TRUTH}/([^/]+)/([^/.][^/]*)\.mat")
+_MEMBER = re.compile(rf"(?:(.+)/)?{GROUND_TRUTH}/(?:([^/]+)/)?([^/.][^/]*)\.mat")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,7 +33,7 @@ class BsdsImage:
 
     Attributes:
         name: The image's number in the data set ("100075").
-        split: "train", "val" or "test".
+        split: "train", "val" or "test"; "" where the files are in no such folder.
         key: The image's path relative to the root or in the archive: the key that `scan_images` of
             the same source gives. Whether it is there is not looked at.
         boundaries: Bool `[annotators, height, width]`, True on the one-pixel contours that each
@@ -113,14 +114,15 @@ class ContourPatches:
 
 
 def read_bsds(
-    source: str | PathLike[str], splits: str | Sequence[str] = SPLITS
+    source: str | PathLike[str], splits: str | Sequence[str] | None = SPLITS
 ) -> Iterator[BsdsImage]:
     """Reads the boundary maps of a data set one image after the other.
 
     Args:
         source: A folder or tar archive with `groundTruth/SPLIT/*.mat` and `images/SPLIT/*.jpg`, or
-            with a few folders above them (`BSDS500`, `BSR/BSDS500/data`).
-        splits: Which parts, of "train", "val" and "test".
+            with a few folders above them (`BSDS500`, `BSR/BSDS500/data`); or a folder of `.mat`
+            files itself.
+        splits: Which parts, of "train", "val" and "test"; None for all that are there.
 
     Returns:
         The images by split, in the order of `splits`, and by name. One is in memory at a time.
@@ -271,11 +273,16 @@ class _Place:
     member: str
 
 
-def _check_splits(source: str | PathLike[str], splits: str | Sequence[str]) -> tuple[str, ...]:
+def _check_splits(
+    source: str | PathLike[str], splits: str | Sequence[str] | None
+) -> tuple[str, ...]:
     """Refuses a source that is none or lacks a split, before anything is read."""
-    wanted = (splits,) if isinstance(splits, str) else tuple(splits)
     with _opened(str(source)) as (names, _):
         known = {place.split for place in _list_places(names)}
+    if splits is None:
+        wanted = tuple(sorted(known))
+    else:
+        wanted = (splits,) if isinstance(splits, str) else tuple(splits)
     if not wanted or not known.issuperset(wanted):
         raise CollectionError(
             f"A BSDS data set must have {GROUND_TRUTH}/SPLIT/*.mat for every split wanted "
@@ -308,7 +315,9 @@ def _list_places(names: Sequence[str]) -> list[_Place]:
             prefix, split, name = match.groups(default="")
             key = "/".join(part for part in (prefix, "images", split, f"{name}.jpg") if part)
             places.append(_Place(name=name, split=split, key=key, member=member))
-    return sorted(places, key=lambda place: (place.name, place.key))
+    has_splits = any(place.split for place in places)
+    chosen = (place for place in places if bool(place.split) == has_splits)
+    return sorted(chosen, key=lambda place: (place.name, place.key))
 
 
 @contextlib.contextmanager
@@ -317,10 +326,8 @@ def _opened(source: str) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
     path = Path(source)
     try:
         if path.is_dir():
-            pattern = f"{GROUND_TRUTH}/*/*.mat"
-            found = [file for n in range(MAX_DEPTH) for file in path.glob("*/" * n + pattern)]
-            names = [file.relative_to(path).as_posix() for file in found]
-            yield names, lambda name: (path / name).read_bytes()
+            found = _list_folder(path)
+            yield list(found), lambda name: found[name].read_bytes()
             return
         with tarfile.open(path) as archive:
             members = {member.name.removeprefix("./"): member for member in archive}
@@ -335,6 +342,19 @@ def _opened(source: str) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
             "A BSDS data set must be a folder or a whole tar archive that exists and can be read. "
             f"Received: {source}: {str(getattr(error, 'strerror', None) or error).splitlines()[0]}"
         ) from error
+
+
+def _list_folder(path: Path) -> dict[str, Path]:
+    """Gives the .mat files below a folder, by the names that they would have in an archive."""
+    patterns = [
+        f"{'*/' * n}{GROUND_TRUTH}/{part}*.mat" for n in range(MAX_DEPTH) for part in _PARTS
+    ]
+    found = {file.relative_to(path).as_posix(): file for one in patterns for file in path.glob(one)}
+    return found or {
+        f"{GROUND_TRUTH}/{file.relative_to(path).as_posix()}": file
+        for part in _PARTS
+        for file in path.glob(f"{part}*.mat")
+    }
 
 
 def _parse_boundaries(member: str, content: bytes) -> np.ndarray:

@@ -3,7 +3,12 @@
 from keras_ctxattr.pictures.attributes import attribute_map, attribute_sheet
 from keras_ctxattr.pictures.detections import DrawnBoxes, detection_picture, detections_sheet
 from keras_ctxattr.pictures.galleries import ClusterCard, cluster_sheet, write_gallery
-from keras_ctxattr.pictures.plots import confusion_picture, learning_curves, line_plot
+from keras_ctxattr.pictures.plots import (
+    confusion_picture,
+    learning_curves,
+    line_plot,
+    precision_recall_plot,
+)
 from keras_ctxattr.pictures.sheets import (
     contact_sheet,
     neighbours_sheet,
@@ -29,6 +34,7 @@ __all__ = [
     "neighbours_sheet",
     "note_tile",
     "patch_positions_picture",
+    "precision_recall_plot",
     "show_patches",
     "write_gallery",
     "write_png",

@@ -20,6 +20,7 @@ _COLOURS = (  # Okabe and Ito 2008: told apart by the colour-blind too
     (86, 180, 233),
 )
 _GRID = (225, 225, 225)
+_EQUAL_F = (150, 190, 150)
 _SCALE = 0.45
 
 Series = tuple[Sequence[float], Sequence[float]]
@@ -103,11 +104,7 @@ def line_plot(
         ValueError: No point, unequal lengths, or more than six lines.
     """
     points = {name: _finite_points(name, values) for name, values in series.items()}
-    if not any(len(p) for p in points.values()) or len(series) > len(_COLOURS):
-        raise ValueError(
-            f"A plot needs 1 to {len(_COLOURS)} lines with at least one point. "
-            f"Received: {len(series)} lines, {sum(map(len, points.values()))} points"
-        )
+    _check_lines(points)
     level_values = [value for value in (levels or {}).values() if math.isfinite(value)]
     every = np.concatenate([p for p in points.values() if len(p)])
     x_ticks = _ticks(every[:, 0].min(), every[:, 0].max())
@@ -120,6 +117,44 @@ def line_plot(
         axes.draw_level(name, value)
     for colour, (_, line) in zip(_COLOURS, points.items(), strict=False):
         axes.draw_line(line, colour)
+    return _stacked([text_box(title, size[0]), _legend(list(series), size[0]), axes.picture])
+
+
+def precision_recall_plot(
+    series: Mapping[str, Series],
+    *,
+    best: Mapping[str, tuple[float, float]] | None = None,
+    title: str = "",
+    size: tuple[int, int] = (560, 560),
+) -> np.ndarray:
+    """Draws precision by recall, over lines of equal F.
+
+    Args:
+        series: (recall, precision) by name, 0 to 1, at most six.
+        best: (recall, precision) of a point to mark, for any of these names.
+        title: Above the plot.
+        size: Width and height in pixels, without the title.
+
+    Returns:
+        Uint8 `[height, width, 3]`.
+
+    Raises:
+        ValueError: No point, unequal lengths, or more than six lines.
+    """
+    points = {name: _finite_points(name, values) for name, values in series.items()}
+    _check_lines(points)
+    ticks = [tick / 5 for tick in range(6)]
+    axes = _Axes(size, ticks, ticks)
+    axes.draw_grid("recall", "precision")
+    for f in np.arange(1, 10) / 10:
+        recall = np.geomspace(f / (2 - f), 1, 60)
+        axes.draw_curve(np.stack([recall, f * recall / (2 * recall - f)], 1), _EQUAL_F, 1)
+        column, row = axes.place(1.0, f / (2 - f))
+        put_text(axes.picture, f"{f:.1f}", column + 3, row - 8, _SCALE)
+    for colour, (name, line) in zip(_COLOURS, points.items(), strict=False):
+        axes.draw_curve(line, colour, 2)
+        if best and name in best:
+            cv2.circle(axes.picture, axes.place(*best[name]), 5, colour, -1, cv2.LINE_AA)
     return _stacked([text_box(title, size[0]), _legend(list(series), size[0]), axes.picture])
 
 
@@ -207,9 +242,15 @@ class _Axes:
         width, height = text_size(name, _SCALE)
         put_text(self.picture, name, self.right - width - 2, row - height, _SCALE)
 
-    def draw_line(self, points: np.ndarray, colour: tuple[int, int, int]) -> None:
+    def draw_curve(
+        self, points: np.ndarray, colour: tuple[int, int, int], thickness: int
+    ) -> np.ndarray:
         places = np.array([self.place(*point) for point in points], np.int32).reshape(-1, 1, 2)
-        cv2.polylines(self.picture, [places], False, colour, 2, cv2.LINE_AA)
+        cv2.polylines(self.picture, [places], False, colour, thickness, cv2.LINE_AA)
+        return places
+
+    def draw_line(self, points: np.ndarray, colour: tuple[int, int, int]) -> None:
+        places = self.draw_curve(points, colour, 2)
         if len(points) <= 40:
             for place in places[:, 0]:
                 cv2.circle(self.picture, tuple(map(int, place)), 3, colour, -1, cv2.LINE_AA)
@@ -232,6 +273,14 @@ def _finite_points(name: str, values: Series) -> np.ndarray:
         )
     points = np.stack([np.asarray(v, np.float64) for v in values], axis=1).reshape(-1, 2)
     return points[np.isfinite(points).all(axis=1)]
+
+
+def _check_lines(points: Mapping[str, np.ndarray]) -> None:
+    if not any(len(p) for p in points.values()) or len(points) > len(_COLOURS):
+        raise ValueError(
+            f"A plot needs 1 to {len(_COLOURS)} lines with at least one point. "
+            f"Received: {len(points)} lines, {sum(map(len, points.values()))} points"
+        )
 
 
 def _ticks(low: float, high: float) -> list[float]:

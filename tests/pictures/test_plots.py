@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from keras_ctxattr.pictures import confusion_picture, learning_curves, line_plot
+from keras_ctxattr.pictures import (
+    confusion_picture,
+    learning_curves,
+    line_plot,
+    precision_recall_plot,
+)
 from keras_ctxattr.pictures.plots import _COLOURS, _tick_text, _ticks
 
 
@@ -71,3 +76,15 @@ def test_learning_curves_take_the_rows_of_a_run():
     assert not len(places_of(picture[:, :520], _COLOURS[1])), "there is no held-out loss"
     with pytest.raises(ValueError, match="loss or an accuracy"):
         learning_curves([{"step": 1}])
+
+
+def test_precision_by_recall_marks_the_best():
+    curve = ([0.2, 0.6], [0.9, 0.7])
+    plain = precision_recall_plot({"ours": curve}, size=(300, 300))
+    marked = precision_recall_plot({"ours": curve}, best={"ours": (0.6, 0.7)}, size=(300, 300))
+    changed = np.argwhere((plain != marked).any(axis=-1))
+    assert 20 < len(changed) < 200
+    # Recall .6 lies to the right of the middle, precision .7 above it.
+    assert changed[:, 1].mean() > 150 and changed[:, 0].mean() < 200
+    with pytest.raises(ValueError, match="1 to 6 lines"):
+        precision_recall_plot({})

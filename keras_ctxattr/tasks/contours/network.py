@@ -1,0 +1,204 @@
+"""The network from a window of a photograph to whether its middle is a contour, and which kind."""
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from keras_ctxattr.backbones.conversion import dense_evaluation, fold_batch_normalization
+from keras_ctxattr.tasks.contours.labels import CONTOUR, NONE
+from keras_ctxattr.tasks.contours.recipe import ContourRecipe
+
+WINDOW = 107
+"""Pixels of a side that the network sees."""
+
+STRIDE = 8
+"""Pixels between the windows of neighbouring outputs."""
+
+_KERNEL, _POOL = 5, 3
+MISSING = -1
+"""An attribute that is not known."""
+
+
+def contour_network(num_attributes: int, recipe: ContourRecipe) -> keras.Model:
+    """Makes the network.
+
+    Four convolutions of 5 x 5, pooling of 3 x 3 after the first three, two layers that see 5 x 5
+    and 1 x 1 of what is left. Nothing is padded, so that every output sees its window and nothing
+    else.
+
+    Args:
+        num_attributes: K, at least 0.
+        recipe: widths.
+
+    Returns:
+        A `keras.Model`, uint8 or float32 `[batch, 107 + 8 m, 107 + 8 n, 3]`, 0 to 255 -> float32
+        logits `[batch, 1 + m, 1 + n, 1 + num_attributes]`, the first one of a contour.
+
+    Reference:
+        Shen et al. 2015, table 1; Huang, Loy, Tang 2016, section 5, of K + 1 outputs.
+    """
+    inputs = keras.Input((None, None, 3), name="pixels")
+    maps = layers.Rescaling(1 / 64, offset=-2.0, name="scaling")(inputs)
+    for number, width in enumerate(recipe.widths, start=1):
+        maps = _convolve(maps, width, f"conv{number}", recipe)
+        if number < len(recipe.widths):
+            maps = layers.MaxPooling2D(_POOL, 2, name=f"pool{number}")(maps)
+    maps = _convolve(maps, recipe.hidden_units, "fc1", recipe)
+    maps = layers.Dropout(recipe.dropout, name="fc1_drop")(maps)
+    outputs = layers.Conv2D(1 + num_attributes, 1, dtype="float32", name="logits")(maps)
+    return keras.Model(inputs, outputs, name="contours")
+
+
+def _convolve(maps: Any, width: int, name: str, recipe: ContourRecipe) -> Any:
+    options = {"use_bias": not recipe.normalize, "kernel_initializer": "he_normal"}
+    maps = layers.Conv2D(width, _KERNEL, name=name, **options)(maps)
+    if recipe.normalize:
+        maps = layers.BatchNormalization(momentum=0.95, name=f"{name}_norm")(maps)
+    return layers.ReLU(name=f"{name}_relu")(maps)
+
+
+def dense_network(network: keras.Model) -> keras.Model:
+    """Gives the network's probabilities at every pixel, without batch normalisation.
+
+    Args:
+        network: made by `contour_network`.
+
+    Returns:
+        A `keras.Model`, float32 `[batch, height, width, 3]`, 0 to 255 -> float32 `[batch, height -
+        106, width - 106, 1 + num_attributes]` in (0, 1).
+    """
+    dense = dense_evaluation(fold_batch_normalization(network, patch_size=WINDOW), WINDOW)
+    chances = layers.Activation("sigmoid", dtype="float32", name="chances")(dense.output)
+    return keras.Model(dense.input, chances, name=network.name)
+
+
+@keras.saving.register_keras_serializable(package="keras_ctxattr")
+class ContourLearner(keras.Model):
+    """Trains a contour network: cross-entropies of contours and of the attributes that are known.
+
+    Call arguments:
+        pixels: as the network takes them.
+        training: whether units are dropped.
+
+    `fit` takes (pixels, labels int8 `[batch, rows, columns]`: 1, 0, or -1 for unsure) or (pixels,
+    labels, attributes int8 `[batch, rows, columns, K]`: 1, 0, or -1 for missing). What is unsure or
+    missing has no gradient. Contours and other pixels weigh as `contour_share` says however many
+    there are; an attribute's 1s and 0s weigh the same.
+
+    Args:
+        network: made by `contour_network`.
+        contour_share: weight of the contours' loss, that of the other pixels being the rest.
+        attribute_weight: weight of the attributes' loss.
+        **kwargs: passed on to `keras.Model`.
+
+    Reference:
+        Huang, Loy, Tang 2016, section 5, of missing labels.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        contour_share: float = 0.5,
+        attribute_weight: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.network = network
+        self.contour_share, self.attribute_weight = contour_share, attribute_weight
+        self.loss_metric = keras.metrics.Mean(name="loss")
+        names = ("contour_loss", "attribute_loss", "contours_found", "others_found")
+        self._means = {name: keras.metrics.Mean(name=name) for name in names}
+        self.built = True
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Lists the metrics, which `fit` resets."""
+        return [self.loss_metric, *self._means.values()]
+
+    def call(self, pixels: Any, training: bool | None = None) -> Any:
+        """Gives the logits."""
+        return self.network(pixels, training=training)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool | None = True,
+    ) -> Any:
+        """Gives the loss of logits; `y` is the labels, or (labels, attributes)."""
+        del x, sample_weight, training
+        labels, attributes = y if isinstance(y, tuple | list) else (y, None)
+        contours = balanced_cross_entropy(labels, y_pred[..., 0], self.contour_share, axes=None)
+        if attributes is None:
+            attribute_loss = ops.zeros_like(contours)
+        else:
+            losses = balanced_cross_entropy(attributes, y_pred[..., 1:], 0.5, axes=(0, 1, 2))
+            attribute_loss = ops.mean(losses)
+        self._means["contour_loss"].update_state(contours)
+        self._means["attribute_loss"].update_state(attribute_loss)
+        for name, kind in (("contours_found", CONTOUR), ("others_found", NONE)):
+            is_kind = ops.cast(ops.equal(labels, kind), "float32")
+            is_right = ops.equal(y_pred[..., 0] > 0, kind == CONTOUR)
+            self._means[name].update_state(is_right, sample_weight=is_kind)
+        return contours + self.attribute_weight * attribute_loss
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Takes one step."""
+        import tensorflow as tf
+
+        pixels, *labels = data
+        y = labels[0] if len(labels) == 1 else tuple(labels)
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(y=y, y_pred=self(pixels, training=True))
+            scaled = self.optimizer.scale_loss(loss)
+        variables = self.trainable_variables
+        self.optimizer.apply_gradients(
+            zip(tape.gradient(scaled, variables), variables, strict=True)
+        )
+        self.loss_metric.update_state(loss)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def get_config(self) -> dict[str, Any]:
+        """Gives the constructor's arguments."""
+        return {
+            "network": keras.saving.serialize_keras_object(self.network),
+            "contour_share": self.contour_share,
+            "attribute_weight": self.attribute_weight,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "ContourLearner":
+        """Makes the model of `get_config`'s result."""
+        network = keras.saving.deserialize_keras_object(config["network"])
+        return cls(network, **{key: value for key, value in config.items() if key != "network"})
+
+
+def balanced_cross_entropy(
+    labels: Any, logits: Any, share: float, *, axes: tuple[int, ...] | None
+) -> Any:
+    """Gives the cross-entropy of what is known, 1s and 0s weighing alike however many there are.
+
+    Args:
+        labels: 1, 0, or a negative number for what is not known.
+        logits: float, of the same shape.
+        share: weight of the 1s; that of the 0s is the rest.
+        axes: over which to take the means; None for all.
+
+    Returns:
+        float32, of the other axes; 0 where nothing is known, half the sum where only 1s or 0s are.
+    """
+    logits = ops.cast(logits, "float32")
+    losses = {
+        1: ops.softplus(-logits),
+        0: ops.softplus(logits),
+    }
+    total: Any = 0.0
+    for kind, weight in ((1, share), (0, 1 - share)):
+        is_kind = ops.cast(ops.equal(labels, kind), "float32")
+        count = ops.maximum(ops.sum(is_kind, axis=axes), 1.0)
+        total = total + weight * ops.sum(is_kind * losses[kind], axis=axes) / count
+    return total

@@ -1,0 +1,76 @@
+"""Training crops: labels lie in the middle of their windows, whatever way a crop is turned."""
+
+import numpy as np
+import pytest
+
+from keras_ctxattr.tasks.contours.crops import MARGIN, contour_batches
+from keras_ctxattr.tasks.contours.labels import CONTOUR, NONE, ContourImages
+from keras_ctxattr.tasks.contours.network import STRIDE
+from keras_ctxattr.tasks.contours.recipe import ContourRecipe
+from tests.tasks.contours.drawings import draw_discs
+
+RECIPE = ContourRecipe(positions=6, crops_per_batch=3)
+
+
+def take(images, recipe=RECIPE, count=3, **options):
+    return list(contour_batches(images, recipe, **options).take(count).as_numpy_iterator())
+
+
+def mark_contours():
+    """Gives photographs that are white exactly on their contours, grey near them, else black."""
+    images = draw_discs()
+    pixels = []
+    for boundaries in images.boundaries:
+        lines = boundaries.any(axis=0)
+        pixels.append(np.repeat(np.where(lines, 255, 0)[..., None], 3, -1).astype("uint8"))
+    return ContourImages(names=images.names, pixels=tuple(pixels), boundaries=images.boundaries)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_labels_are_of_the_pixels_in_the_middle(flip):
+    recipe = ContourRecipe(positions=6, crops_per_batch=3, flip=flip)
+    seen = set()
+    for pixels, labels in take(mark_contours(), recipe, 8):
+        middles = pixels[:, MARGIN : -MARGIN or None : STRIDE, MARGIN:-MARGIN:STRIDE, 0]
+        assert middles.shape == labels.shape == (3, 6, 6)
+        assert (middles[labels == CONTOUR] == 255).all()
+        assert (middles[labels == NONE] == 0).all()
+        seen |= set(np.unique(labels).tolist())
+    assert {CONTOUR, NONE} <= seen
+
+
+def test_turned_crops_are_those_of_the_photograph():
+    images = draw_discs()
+    plain = ContourRecipe(positions=6, crops_per_batch=3, flip=False)
+    for (pixels, labels), (turned, places) in zip(
+        take(images, plain), take(images, RECIPE), strict=True
+    ):
+        for one, label, other, place in zip(pixels, labels, turned, places, strict=True):
+            ways = [
+                (np.rot90(mirrored, k), np.rot90(grid, k))
+                for mirrored, grid in ((one, label), (one[:, ::-1], label[:, ::-1]))
+                for k in range(4)
+            ]
+            same = [np.array_equal(way, other) for way, _ in ways]
+            assert sum(same) == 1
+            np.testing.assert_array_equal(ways[same.index(True)][1], place)
+
+
+def test_batches_from_a_step_on_are_the_same_and_follow_the_seed():
+    images = draw_discs()
+    whole, later = take(images, count=4), take(images, count=2, first_step=2)
+    for expected, found in zip(whole[2:], later, strict=True):
+        for one, other in zip(expected, found, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert any(
+        (one[0] != other[0]).any()
+        for one, other in zip(whole, take(images, count=4, seed=1), strict=True)
+    )
+
+
+def test_small_photographs_are_refused():
+    small = draw_discs(shape=(120, 90))
+    with pytest.raises(
+        ValueError, match=r"must have 153 pixels a side for positions=20.*one of 90"
+    ):
+        contour_batches(small, ContourRecipe(positions=20))

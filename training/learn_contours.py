@@ -1,0 +1,64 @@
+"""Learns to detect contours from photographs and what people drew in them.
+
+    python -m training.learn_contours --images BSDS500 --split train --run runs/contours
+
+The same command again resumes a run that was interrupted, and says so where it is finished.
+Afterwards: `python -m evaluation.contours --run runs/contours --gt BSDS500 --out results`.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from training.configs import load_recipe
+from training.flags import parse_flags, run_script
+
+DEFAULT = "contours_small"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to learn from.
+
+    Attributes:
+        images: BSDS500, a folder or tar archive with images and groundTruth.
+        run: run folder; made, or resumed.
+        split: train, val or test; all that are there if not given.
+        recipe: a file in training/configs/.
+        steps: overrides the recipe.
+        seed: seed of weights and draws, 0 to 2**31 - 1.
+    """
+
+    images: str
+    run: Path
+    split: str | None = None
+    recipe: str = DEFAULT
+    steps: int | None = None
+    seed: int = 0
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Learns, or goes on, and gives the summary of the run."""
+    from keras_ctxattr.tasks.contours.labels import read_contour_images
+    from keras_ctxattr.tasks.contours.learning import learn_contours
+    from keras_ctxattr.tasks.contours.recipe import ContourRecipe
+
+    recipe = load_recipe(config.recipe, ContourRecipe)
+    if config.steps is not None:
+        recipe = dataclasses.replace(recipe, optimizer_steps=config.steps)
+    images = read_contour_images(config.images, config.split)
+    return learn_contours(images, config.run, recipe, seed=config.seed)
+
+
+def _report(config: Config) -> None:
+    summary = main(config)
+    print(
+        f"{config.run}: {summary['steps']} steps on {summary['num_images']} photographs; "
+        f"{summary['contours_found']:.1%} of the contours' pixels and "
+        f"{summary['others_found']:.1%} of the others told rightly in training."
+    )
+
+
+if __name__ == "__main__":
+    run_script(_report, parse_flags(Config, sys.argv[1:]))
