@@ -11,7 +11,7 @@ released code does, and trained on for as many steps; neither text gives a numbe
 Published: mAP 51.1 % (rescaled; 51.4 % for the released weights), k-means alone 45.6 % (add
 `--no-transfer`), without rescaling 41.4 % (Huang, Loy, Tang 2016, table 1; add `--no-rescale`).
 Ours: not run; the pre-training it starts from takes weeks.
-To expect: 7.5 hours on two cores (1.5 steps a second); Girshick 2015 had 1.2 on a K40.
+To expect: 7.5 hours on two cores (1.5 steps a second).
 """
 
 from keras_ctxattr.tasks.detection.fast_rcnn.recipe import FastRcnnRecipe

@@ -9,7 +9,7 @@ paper rescales none of its R-CNNs.
 
 Published: mAP 46.3 % pre-trained with colours dropped, 39.8 % from scratch (add `--no-transfer`).
 Ours: not run; the pre-training it starts from takes weeks.
-To expect: 28 hours on two cores (.7 steps a second), then the SVMs; Girshick 2015 had 22 on a K40.
+To expect: 28 hours on two cores (.7 steps a second), then the SVMs.
 """
 
 from keras_ctxattr.tasks.detection.rcnn.recipe import RcnnRecipe

@@ -8,7 +8,7 @@ pool5 has.
         --proposal-mode quality --run runs/voc07-vgg
 
 Published: mAP 61.7 %; k-means alone 42.4 %. Ours: not run.
-To expect: 28 hours on two cores (.4 steps a second); Girshick 2015 had 9.5 on a K40.
+To expect: 28 hours on two cores (.4 steps a second).
 """
 
 import dataclasses

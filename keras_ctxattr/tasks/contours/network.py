@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import layers, ops
 
 from keras_ctxattr.backbones.conversion import dense_evaluation, fold_batch_normalization
@@ -148,13 +149,13 @@ class ContourLearner(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Takes one step."""
-        import tensorflow as tf
-
         pixels, *labels = data
         y = labels[0] if len(labels) == 1 else tuple(labels)
         with tf.GradientTape() as tape:
             loss = self.compute_loss(y=y, y_pred=self(pixels, training=True))
-            scaled = self.optimizer.scale_loss(loss)
+            # Gradients are summed over replicas.
+            share = loss / tf.distribute.get_strategy().num_replicas_in_sync
+            scaled = self.optimizer.scale_loss(share)
         variables = self.trainable_variables
         self.optimizer.apply_gradients(
             zip(tape.gradient(scaled, variables), variables, strict=True)
