@@ -33,6 +33,7 @@ class Config:
         min_pixels: smallest area that images are scaled to for --unit random and lattice.
         max_pixels: largest such area.
         num_patches: patches of all images for --unit contour.
+        split: for --unit contour: train, val or test; train and val if not given.
         backbone: network: small (for patches of 16 to 64 pixels), compact, alexnet or vgg16 (from
             64 on); small or compact by the size of the patches if not given.
         start: .keras file of such a network, whose weights round 1 begins with.
@@ -55,6 +56,7 @@ class Config:
     min_pixels: int = 150_000
     max_pixels: int = 450_000
     num_patches: int = 100_000
+    split: str | None = None
     backbone: str | None = None
     start: Path | None = None
     method: str = "discriminative"
@@ -69,6 +71,7 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     """Runs the rounds, or goes on with them, and gives the summary of the run."""
     from keras_ctxattr.clustering import AlternationRecipe, alternate_clusters
+    from keras_ctxattr.data.bsds import SPLITS
 
     options: dict[str, float] = (
         {"num_clusters": config.num_clusters}
@@ -87,6 +90,7 @@ def main(config: Config) -> dict[str, Any]:
         min_pixels=config.min_pixels,
         max_pixels=config.max_pixels,
         num_patches=config.num_patches,
+        splits=(config.split,) if config.split else SPLITS,
         backbone=config.backbone or ("small" if config.size < 64 else "compact"),
         copies=config.copies,
         transformations={} if config.unit == "contour" else {"flip": 0.5},

@@ -76,7 +76,13 @@ def _cut_contours(
             return PatchTable.open(folder)
         except ValueError:
             pass  # not finished: cut the rest
-    cut = contour_patches(images[0], num_patches=recipe.num_patches, size=recipe.size, seed=seed)
+    cut = contour_patches(
+        images[0],
+        num_patches=recipe.num_patches,
+        size=recipe.size,
+        seed=seed,
+        splits=recipe.splits,
+    )
     return write_patch_table(
         folder,
         cut.num_patches,

@@ -9,6 +9,7 @@ from typing import Any
 from keras_ctxattr.backbones.networks import BACKBONES
 from keras_ctxattr.clustering.discriminative import DiscriminativeClustering
 from keras_ctxattr.clustering.kmeans import KMeansClustering
+from keras_ctxattr.data.bsds import SPLITS
 from keras_ctxattr.layers.transformation import draw_transformations
 
 UNITS = ("image", "random", "lattice", "contour")
@@ -38,6 +39,7 @@ class AlternationRecipe:
         min_pixels: for `"random"` and `"lattice"`: smallest area that an image is scaled to.
         max_pixels: largest such area.
         num_patches: for `"contour"`, of all images.
+        splits: for `"contour"`: parts of BSDS500 that the patches are of.
         backbone: name of the network, see `keras_ctxattr.backbones.BACKBONES`.
         backbone_options: keyword arguments of that function.
         copies: random transformations of each clustered patch that the network is trained on.
@@ -70,6 +72,7 @@ class AlternationRecipe:
     min_pixels: int = 150_000
     max_pixels: int = 450_000
     num_patches: int = 100_000
+    splits: tuple[str, ...] = SPLITS
     backbone: str = "small"
     backbone_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     copies: int = 20
