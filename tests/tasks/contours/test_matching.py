@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
+from keras_ctxattr.tasks.contours import matching as matching_module
 from keras_ctxattr.tasks.contours.matching import MATCHINGS, Reference, match_contours
 
 
@@ -81,6 +82,23 @@ def test_the_benchmarks_draws_lose_few_pairs_and_follow_the_seed():
     assert all(found.sum() == matched.sum() for found, matched in runs)
     np.testing.assert_array_equal(runs[0][0], runs[1][0])
     assert (runs[0][0] != runs[2][0]).any()
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("share", [0.03, 0.1])
+def test_pairs_sought_alone_are_those_of_the_whole_assignment(seed, share, monkeypatch):
+    """Its least cost can be had by pairs that are sought without most of the outliers."""
+    one, other = draw_map(seed, (60, 60), share), draw_map(50 + seed, (60, 60), 0.07)
+    costs = []
+    for is_whole in (False, True):
+        if is_whole:
+            monkeypatch.setattr(matching_module, "_can_assign_rest", lambda *given: False)
+        found, matched = match_contours(one, other, max_distance=0.03, seed=seed)
+        chosen, chosen_others = np.zeros_like(one), np.zeros_like(one)
+        chosen[one], chosen_others[other] = found, matched
+        assert found.sum() == matched.sum()
+        costs.append(plain_costs(chosen, chosen_others, 0.03))
+    assert costs[0] == costs[1]
 
 
 @pytest.mark.parametrize("matching", MATCHINGS)
