@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from evaluation.checks import check_counts, check_positive, check_seed
 from evaluation.report import check_folder, print_table, write_results
@@ -30,11 +31,14 @@ from keras_ctxattr.tasks.contours.benchmark import score_contours
 from keras_ctxattr.tasks.contours.canny import canny_map
 from keras_ctxattr.tasks.contours.formats import write_contour_map, write_official_results
 from keras_ctxattr.tasks.contours.labels import read_contour_images
-from keras_ctxattr.tasks.contours.learning import contour_detector, load_contour_network
+from keras_ctxattr.tasks.contours.learning import load_code_book, load_contour_network
 from keras_ctxattr.tasks.contours.matching import BENCHMARK_SEED, MATCHINGS, MAX_DISTANCE
+from keras_ctxattr.tasks.contours.module import ContourModule
 from keras_ctxattr.tasks.contours.suppression import suppress_non_maxima
 from keras_ctxattr.tasks.contours.tasks import by_number, match_maps
 from training.flags import parse_flags, run_script
+
+MAPS = ("edges", "patches")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,14 +46,20 @@ class Config:
     """Which maps, on which ground truth.
 
     Attributes:
-        gt: BSDS500, as a folder or archive (for --run and --canny, with the photographs), or a
-            folder of NAME.mat files.
-        out: folder of results.json, eval_bdry*.txt, curve.png and, for --run and --canny, maps.
+        gt: BSDS500, as a folder or archive, or a folder of NAME.mat files.
+        out: folder of results.json, eval_bdry*.txt, curve.png and, but for --pred, maps.
         pred: folder of contour maps, NAME.png of 8 or 16 bits, no less being surer.
         run: run folder of training.learn_contours.
+        module: folder of a module that training.learn_contours exported.
+        map: edges, each pixel by itself, or patches, put together from contour patches.
+        stride: pixels between those that lay their patches, for --map patches of --run.
+        reach: pixels from its middle to which a patch is used; all of it if not given.
+        unweighted: lays all patches with equal strength, not by the chance of a contour.
         canny: detects by Canny's detector, both thresholds swept.
         canny_sigma: of the Gaussian before, in pixels.
         canny_ratio: lower threshold over the higher one.
+        images: photographs to detect contours in, named as their ground truth; those in --gt if not
+            given.
         split: train, val or test; all of --gt if not given.
         first: number of the first image, counted from 0 by name.
         count: number of images; all from there on if not given.
@@ -65,9 +75,15 @@ class Config:
     out: Path
     pred: Path | None = None
     run: Path | None = None
+    module: Path | None = None
+    map: str = "edges"
+    stride: int = 1
+    reach: int | None = None
+    unweighted: bool = False
     canny: bool = False
     canny_sigma: float = 1.5
     canny_ratio: float = 0.4
+    images: Path | None = None
     split: str | None = None
     first: int = 0
     count: int | None = None
@@ -84,12 +100,14 @@ class Config:
         check_counts(self, "first", at_least=0)
         check_positive(self, "max_distance", "processes", "count", "canny_sigma")
         check_seed(self)
-        given = [name for name in ("pred", "run", "canny") if getattr(self, name)]
+        given = [name for name in ("pred", "run", "module", "canny") if getattr(self, name)]
         if len(given) != 1:
             raise ValueError(
-                "Give one of `--pred`, `--run` and `--canny`. "
+                "Give one of `--pred`, `--run`, `--module` and `--canny`. "
                 f"Received: {', '.join(given) or 'none'}"
             )
+        if self.map not in MAPS:
+            raise ValueError(f"`--map` must be one of {', '.join(MAPS)}. Received: {self.map}")
         if self.matching not in MATCHINGS:
             raise ValueError(
                 f"`--matching` must be one of {', '.join(MATCHINGS)}. Received: {self.matching}"
@@ -152,7 +170,7 @@ def _read(config: Config, folder: Path) -> Matched:
 
 def _detect(config: Config, out: Path) -> Matched:
     """Detects contours in the photographs of the ground truth, and writes the maps."""
-    images = read_contour_images(config.gt, config.split)
+    images = read_contour_images(config.gt, config.split, config.images)
     detect = _detector(config)
     (out / "maps").mkdir(parents=True, exist_ok=True)
     matched = []
@@ -171,11 +189,34 @@ def _detect(config: Config, out: Path) -> Matched:
 
 def _detector(config: Config) -> Callable[[np.ndarray], np.ndarray]:
     """Gives the function from a photograph to its suppressed map."""
-    if config.run is None:
+    if config.canny:
         sigma, ratio = config.canny_sigma, config.canny_ratio
         return lambda photograph: canny_map(photograph, sigma=sigma, ratio=ratio)
-    whole = contour_detector(load_contour_network(config.run))
-    return lambda photograph: suppress_non_maxima(whole(photograph)[..., 0])
+    whole = _load_module(config)
+    return lambda photograph: suppress_non_maxima(
+        whole(tf.cast(photograph[None], tf.float32) / 255)[config.map][0].numpy()
+    )
+
+
+def _load_module(config: Config) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    if config.run is None:
+        loaded = tf.saved_model.load(str(config.module))
+        has_patches = "patches" in loaded.signatures["serving_default"].structured_outputs
+    else:
+        book = load_code_book(config.run)
+        has_patches = book is not None
+        settings = {
+            "stride": config.stride,
+            "reach": config.reach,
+            "weighted": not config.unweighted,
+        }
+        loaded = ContourModule(load_contour_network(config.run), book, **settings)
+    if config.map == "patches" and not has_patches:
+        raise ValueError(
+            "`--map patches` needs a network that has learnt attributes (`--attributes`). "
+            f"Received: {config.run or config.module}"
+        )
+    return loaded
 
 
 def _rows(config: Config) -> slice:
@@ -185,7 +226,7 @@ def _rows(config: Config) -> slice:
 def _name(config: Config) -> str:
     if config.canny:
         return "Canny"
-    return (config.pred or config.run or config.out).name
+    return (config.pred or config.run or config.module or config.out).name
 
 
 def draw_curve(results: dict[str, dict[str, Any]]) -> np.ndarray:

@@ -51,6 +51,13 @@ def test_from_a_data_set_to_figures(place, tmp_path, monkeypatch, capsys):
     assert [one["name"] for one in results["images"]] == ["val0", "val1"]
     assert results["ods"]["f"] > 0.3
     assert (tmp_path / "out/maps/val1.png").exists()
+    words[:2] = ["--module", str(tmp_path / "run/module")]
+    words[words.index("--out") + 1] = str(tmp_path / "again")
+    contours.main(parse_flags(contours.Config, [*words, "--max-distance", "0.02"]))
+    again = json.loads((tmp_path / "again/results.json").read_text())
+    assert again["ods"] == results["ods"]
+    with pytest.raises(ValueError, match=r"`--map patches` needs.*run/module"):
+        contours.main(parse_flags(contours.Config, [*words, "--map", "patches"]))
 
 
 def test_a_recipe_of_another_kind_is_refused(place, tmp_path):

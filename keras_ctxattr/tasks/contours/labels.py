@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import PurePath
 
 import cv2
 import numpy as np
@@ -34,28 +35,37 @@ class ContourImages:
 
 
 def read_contour_images(
-    source: str | PathLike[str], splits: str | Sequence[str] | None = None
+    source: str | PathLike[str],
+    splits: str | Sequence[str] | None = None,
+    photographs: str | PathLike[str] | None = None,
 ) -> ContourImages:
     """Reads photographs and ground truth of BSDS500.
 
     Args:
-        source: as for `read_bsds`, with the photographs.
+        source: as for `read_bsds`, with the photographs unless they are elsewhere.
         splits: which parts; None for all that are there.
+        photographs: folder or archive of photographs named as their ground truth is; None where
+            they are in `source`.
 
     Raises:
         CollectionError: if something is missing or damaged, a photograph has another size than its
             ground truth, or nobody drew a contour in it.
     """
     drawn = list(read_bsds(source, splits))
-    manifest = scan_images(str(source)).usable()
-    rows = {key: row for row, key in enumerate(manifest.keys)}
-    missing = [image.key for image in drawn if image.key not in rows]
+    manifest = scan_images(str(source if photographs is None else photographs)).usable()
+    if photographs is None:
+        rows = {key: row for row, key in enumerate(manifest.keys)}
+        wanted = [image.key for image in drawn]
+    else:
+        rows = {PurePath(key).stem: row for row, key in enumerate(manifest.keys)}
+        wanted = [image.name for image in drawn]
+    missing = [name for name in wanted if name not in rows]
     if missing:
         raise CollectionError(
-            "There must be a photograph of every ground truth, which can be decoded. "
-            f"Received: {source} without {missing[0]} ({len(missing)} of {len(drawn)} missing)"
+            "There must be a photograph of every ground truth, which can be decoded. Received: "
+            f"{photographs or source} without {missing[0]} ({len(missing)} of {len(drawn)} missing)"
         )
-    chosen = manifest.select(np.array([rows[image.key] for image in drawn]))
+    chosen = manifest.select(np.array([rows[name] for name in wanted]))
     pixels = tuple(one["image"].numpy() for one in load_images(chosen))
     for image, photograph in zip(drawn, pixels, strict=True):
         check_truth(image, photograph.shape[:2], image.key)

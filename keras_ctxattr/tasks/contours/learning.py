@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,23 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ctxattr.backbones.precision import dtype_policy
-from keras_ctxattr.runs import Run, RunError
+from keras_ctxattr.runs import Run, RunError, digest_arrays
 from keras_ctxattr.runs.callbacks import cosine_to_zero, fit_steps
-from keras_ctxattr.tasks.contours.crops import contour_batches, pad_photograph
-from keras_ctxattr.tasks.contours.labels import ContourImages
-from keras_ctxattr.tasks.contours.network import ContourLearner, contour_network, dense_network
+from keras_ctxattr.tasks.contours.attributes import ContourAttributes
+from keras_ctxattr.tasks.contours.codebook import CodeBook
+from keras_ctxattr.tasks.contours.crops import contour_batches
+from keras_ctxattr.tasks.contours.labels import CONTOUR, NONE, ContourImages, label_pixels
+from keras_ctxattr.tasks.contours.module import ContourModule, export_contours
+from keras_ctxattr.tasks.contours.network import (
+    ContourLearner,
+    contour_network,
+    shift_contour_logit,
+)
 from keras_ctxattr.tasks.contours.recipe import ContourRecipe
 
 KIND = "contours"
 NETWORK = "network.keras"
+PATCHES = "patches.npz"
 EPOCH = 100  # steps over which metrics are means
 
 Detect = Callable[[np.ndarray], np.ndarray]
@@ -31,43 +40,69 @@ def learn_contours(
     folder: str | Path,
     recipe: ContourRecipe | None = None,
     *,
+    attributes: ContourAttributes | None = None,
+    start: keras.Model | None = None,
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, Any]:
-    """Learns to tell contours from other pixels; the same call again resumes.
+    """Learns to tell contours from other pixels, and of which kind they are.
 
-    The folder will hold `network.keras`, for `load_contour_network`.
+    The same call again resumes. The folder will hold `network.keras`, for `load_contour_network`,
+    with attributes `patches.npz`, for `load_code_book`, and `module`, a SavedModel of both.
 
     Args:
         images: what is learnt from.
         folder: the run folder.
         recipe: network, crops and optimiser.
+        attributes: of contour patches; without them contours alone are learnt.
+        start: network whose weights training begins with: what another run has learnt of the same
+            widths, with or without attributes.
         seed: of weights and draws, 0 to 2**31 - 1.
         callbacks: further Keras callbacks, called first.
 
     Returns:
-        `steps`, `num_images`, and the last means of `contours_found` and `others_found`, shares.
+        `steps`, `num_images`, `num_attributes`, `prior` (share of contours among the pixels that
+        are examples) and the last means of `contours_found`, `others_found` and `bits_found`,
+        shares.
 
     Raises:
-        ValueError: if an argument is impossible.
+        ValueError: if an argument is impossible, or `start` has other layers.
         RunError: if the folder holds another run.
         TrainingCollapsed: if training failed for good.
     """
     recipe = recipe or ContourRecipe()
+    prior = _prior(images, recipe)
+    odds = math.log(prior / (1 - prior)) - math.log(
+        recipe.contour_share / (1 - recipe.contour_share)
+    )
+    num_attributes = attributes.num_attributes if attributes else 0
     config = {
         "recipe": dataclasses.asdict(recipe),
         "seed": seed,
         "images": list(images.names),
         "digest": _digest(images),
+        "num_attributes": num_attributes,
+        "attributes": attributes and digest_arrays(attributes.hasher.get_weights()),
+        "start": start and digest_arrays(start.get_weights()),
     }
     with Run.open(folder, config, kind=KIND) as run:
         if run.finished:
             return run.summary
-        learner = build_learner(recipe, seed=seed)
+        learner = build_learner(
+            recipe,
+            num_attributes=num_attributes,
+            label_attributes=attributes.label if attributes else None,
+            seed=seed,
+        )
+        if start is not None:
+            _take_weights(learner.network, start)
+            shift_contour_logit(learner.network, -odds)
         resumed = run.restore(learner)
         fit_steps(
             learner,
-            lambda step: contour_batches(images, recipe, seed=seed, first_step=step),
+            lambda step: contour_batches(
+                images, recipe, patches=attributes is not None, seed=seed, first_step=step
+            ),
             run,
             num_steps=recipe.optimizer_steps,
             epoch_size=min(EPOCH, recipe.optimizer_steps),
@@ -77,19 +112,73 @@ def learn_contours(
             callbacks=callbacks,
         )
         last = run.metrics.rows()[-1]
+        found = ("contours_found", "others_found", *(("bits_found",) if attributes else ()))
         summary = {
             "steps": recipe.optimizer_steps,
             "num_images": len(images),
-            **{name: float(last[name]) for name in ("contours_found", "others_found")},
+            "num_attributes": num_attributes,
+            "prior": prior,
+            **{name: float(last[name]) for name in found},
         }
+        shift_contour_logit(learner.network, odds)
+        if attributes is not None:
+            with run.writing(PATCHES) as partial:
+                attributes.book.save(partial)
         with run.writing(NETWORK) as partial:
             learner.network.save(partial)
+        export_contours(
+            learner.network,
+            run.place("module"),
+            book=attributes.book if attributes else None,
+            metadata={"num_images": len(images), "prior": prior},
+            overwrite=True,
+        )
         run.finish(summary)
     return summary
 
 
+def _prior(images: ContourImages, recipe: ContourRecipe) -> float:
+    """Gives the share of contours among the pixels that are examples."""
+    counts = np.zeros(2)
+    for boundaries in images.boundaries:
+        labels = label_pixels(boundaries, recipe.min_distance)
+        counts += [np.count_nonzero(labels == NONE), np.count_nonzero(labels == CONTOUR)]
+    if counts.min() == 0:
+        raise ValueError(
+            "There must be contours in the photographs and pixels away from them. "
+            f"Received: {int(counts[1])} pixels on contours and {int(counts[0])} away"
+        )
+    return float(counts[1] / counts.sum())
+
+
+def _take_weights(network: keras.Model, start: keras.Model) -> None:
+    """Takes the weights of all layers; of the last one those of a contour."""
+    for layer in network.layers:
+        own = layer.get_weights()
+        try:
+            given = start.get_layer(layer.name).get_weights()
+        except ValueError:
+            given = []
+        if layer.name == "logits" and len(given) == len(own):
+            given = [
+                np.concatenate([one[..., :1], other[..., 1:]], axis=-1)
+                for one, other in zip(given, own, strict=True)
+            ]
+        if [one.shape for one in given] != [one.shape for one in own]:
+            raise ValueError(
+                "`start` must have the layers of the recipe, widths and all. Received: "
+                f"{layer.name} with {[list(one.shape) for one in given]} for "
+                f"{[list(one.shape) for one in own]}"
+            )
+        layer.set_weights(given)
+
+
 def build_learner(
-    recipe: ContourRecipe, *, num_attributes: int = 0, seed: int = 0
+    recipe: ContourRecipe,
+    *,
+    num_attributes: int = 0,
+    label_attributes: Callable[..., Any] | None = None,
+    seed: int = 0,
 ) -> ContourLearner:
     """Gives a new, compiled model: its weights depend on the arguments alone."""
     keras.utils.set_random_seed(seed)
@@ -99,6 +188,7 @@ def build_learner(
             network,
             contour_share=recipe.contour_share,
             attribute_weight=recipe.attribute_weight,
+            label_attributes=label_attributes,
         )
     jit = "auto" if tf.config.list_physical_devices("GPU") else False  # slower on a CPU
     optimizer = keras.optimizers.Adam(recipe.learning_rate)
@@ -112,10 +202,24 @@ def load_contour_network(folder: str | Path) -> keras.Model:
     Raises:
         RunError: if the run is not finished, or of another kind.
     """
+    return keras.saving.load_model(_finished(folder).path / NETWORK)
+
+
+def load_code_book(folder: str | Path) -> CodeBook | None:
+    """Reads the codes and patches of a run that has learnt attributes; None if it has not.
+
+    Raises:
+        RunError: if the run is not finished, or of another kind.
+    """
+    path = _finished(folder).path / PATCHES
+    return CodeBook.load(path) if path.exists() else None
+
+
+def _finished(folder: str | Path) -> Run:
     run = Run.read(folder, kind=KIND)
     if not run.finished:
         raise RunError(f"{run.path} is not finished: give the training command again.")
-    return keras.saving.load_model(run.path / NETWORK)
+    return run
 
 
 def contour_detector(network: keras.Model) -> Detect:
@@ -126,15 +230,11 @@ def contour_detector(network: keras.Model) -> Detect:
     Args:
         network: made by `contour_network`, trained.
     """
-    dense = dense_network(network)
-
-    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)], autograph=False)
-    def run(pixels: tf.Tensor) -> tf.Tensor:
-        return dense(pixels, training=False)[0]
+    module = ContourModule(network)
 
     def detect(photograph: np.ndarray) -> np.ndarray:
-        padded = pad_photograph(np.asarray(photograph)).astype(np.float32)
-        return run(padded[None]).numpy()
+        maps = module(tf.cast(np.asarray(photograph)[None], tf.float32) / 255)
+        return np.concatenate([maps["edges"][0, ..., None], maps["attributes"][0]], axis=-1)
 
     return detect
 

@@ -1,5 +1,6 @@
 """The network from a window of a photograph to whether its middle is a contour, and which kind."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -59,6 +60,19 @@ def _convolve(maps: Any, width: int, name: str, recipe: ContourRecipe) -> Any:
     return layers.ReLU(name=f"{name}_relu")(maps)
 
 
+def shift_contour_logit(network: keras.Model, shift: float) -> None:
+    """Adds a number to the logit of a contour, wherever it is.
+
+    Args:
+        network: made by `contour_network`.
+        shift: such as the log odds of contours among pixels, after training where both weighed the
+            same: chances are then those of the photographs.
+    """
+    kernel, bias = network.get_layer("logits").get_weights()
+    bias[0] += shift
+    network.get_layer("logits").set_weights([kernel, bias])
+
+
 def dense_network(network: keras.Model) -> keras.Model:
     """Gives the network's probabilities at every pixel, without batch normalisation.
 
@@ -82,15 +96,18 @@ class ContourLearner(keras.Model):
         pixels: as the network takes them.
         training: whether units are dropped.
 
-    `fit` takes (pixels, labels int8 `[batch, rows, columns]`: 1, 0, or -1 for unsure) or (pixels,
-    labels, attributes int8 `[batch, rows, columns, K]`: 1, 0, or -1 for missing). What is unsure or
-    missing has no gradient. Contours and other pixels weigh as `contour_share` says however many
-    there are; an attribute's 1s and 0s weigh the same.
+    `fit` takes (pixels, labels int8 `[batch, rows, columns]`: 1, 0, or -1 for unsure), or (pixels,
+    labels, patches, places), of which `label_attributes` makes the attributes int8 `[batch, rows,
+    columns, K]`: 1, 0, or -1 for missing. What is unsure or missing has no gradient. Contours and
+    other pixels weigh as `contour_share` says however many there are; an attribute's 1s and 0s
+    weigh the same.
 
     Args:
         network: made by `contour_network`.
         contour_share: weight of the contours' loss, that of the other pixels being the rest.
         attribute_weight: weight of the attributes' loss.
+        label_attributes: from patches, places and the number of places a side to attributes; not
+            saved with the model.
         **kwargs: passed on to `keras.Model`.
 
     Reference:
@@ -103,13 +120,15 @@ class ContourLearner(keras.Model):
         *,
         contour_share: float = 0.5,
         attribute_weight: float = 1.0,
+        label_attributes: Callable[..., Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.network = network
+        self._label_attributes = label_attributes
         self.contour_share, self.attribute_weight = contour_share, attribute_weight
         self.loss_metric = keras.metrics.Mean(name="loss")
-        names = ("contour_loss", "attribute_loss", "contours_found", "others_found")
+        names = ("contour_loss", "attribute_loss", "contours_found", "others_found", "bits_found")
         self._means = {name: keras.metrics.Mean(name=name) for name in names}
         self.built = True
 
@@ -139,6 +158,9 @@ class ContourLearner(keras.Model):
         else:
             losses = balanced_cross_entropy(attributes, y_pred[..., 1:], 0.5, axes=(0, 1, 2))
             attribute_loss = ops.mean(losses)
+            is_right = ops.equal(y_pred[..., 1:] > 0, ops.equal(attributes, 1))
+            is_known = ops.cast(ops.not_equal(attributes, MISSING), "float32")
+            self._means["bits_found"].update_state(is_right, sample_weight=is_known)
         self._means["contour_loss"].update_state(contours)
         self._means["attribute_loss"].update_state(attribute_loss)
         for name, kind in (("contours_found", CONTOUR), ("others_found", NONE)):
@@ -149,8 +171,10 @@ class ContourLearner(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Takes one step."""
-        pixels, *labels = data
-        y = labels[0] if len(labels) == 1 else tuple(labels)
+        pixels, labels, *patches = data
+        y = labels
+        if patches and self._label_attributes is not None:
+            y = labels, self._label_attributes(*patches, labels.shape[1])
         with tf.GradientTape() as tape:
             loss = self.compute_loss(y=y, y_pred=self(pixels, training=True))
             # Gradients are summed over replicas.

@@ -21,6 +21,7 @@ class ContourRecipe:
         learning_rate: of Adam, at the start; it follows half a cosine to 0.
         contour_share: weight of the contours' loss; the rest is that of the other pixels.
         attribute_weight: weight of the attributes' loss beside the contours'.
+        patches_per_crop: contour patches of a crop whose attributes are learnt, at most.
         dtype_policy: a Keras dtype policy, or `"auto"`, see `keras_ctxattr.backbones.precision`.
         checkpoint_minutes: time between checkpoints.
 
@@ -44,12 +45,19 @@ class ContourRecipe:
     learning_rate: float = 0.001
     contour_share: float = 0.5
     attribute_weight: float = 1.0
+    patches_per_crop: int = 32
     dtype_policy: str = "auto"
     checkpoint_minutes: float = 3.0
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        counts = ("hidden_units", "crops_per_batch", "positions", "optimizer_steps")
+        counts = (
+            "hidden_units",
+            "crops_per_batch",
+            "positions",
+            "optimizer_steps",
+            "patches_per_crop",
+        )
         wrong = [name for name in counts if getattr(self, name) < 1]
         if len(self.widths) != 4 or min(self.widths) < 1:
             wrong.append("widths")

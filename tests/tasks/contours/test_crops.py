@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_ctxattr.tasks.contours.crops import MARGIN, contour_batches
+from keras_ctxattr.tasks.contours.crops import MARGIN, PATCH, contour_batches
 from keras_ctxattr.tasks.contours.labels import CONTOUR, NONE, ContourImages
 from keras_ctxattr.tasks.contours.network import STRIDE
 from keras_ctxattr.tasks.contours.recipe import ContourRecipe
@@ -74,3 +74,60 @@ def test_small_photographs_are_refused():
         ValueError, match=r"must have 153 pixels a side for positions=20.*one of 90"
     ):
         contour_batches(small, ContourRecipe(positions=20))
+
+
+def draw_alone():
+    """Gives photographs that are white exactly on the contours of their one annotator."""
+    images = mark_contours()
+    boundaries = tuple(one.any(axis=0, keepdims=True) for one in images.boundaries)
+    return ContourImages(names=images.names, pixels=images.pixels, boundaries=boundaries)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_contour_patches_are_turned_as_their_crops(flip):
+    recipe = ContourRecipe(positions=6, crops_per_batch=3, flip=flip, patches_per_crop=5)
+    count = 0
+    for pixels, labels, patches, places in take(draw_alone(), recipe, 8, patches=True):
+        assert patches.shape == (3, 5, PATCH, PATCH)
+        assert places.shape == (3, 5)
+        for crop, label, own, numbers in zip(pixels, labels, patches, places, strict=True):
+            assert len(set(numbers[numbers >= 0])) == np.count_nonzero(numbers >= 0)
+            assert not own[numbers < 0].any()
+            for patch, number in zip(own, numbers, strict=True):
+                if number < 0:
+                    continue
+                row, column = divmod(number, 6)
+                assert label[row, column] == CONTOUR
+                top, left = (MARGIN - PATCH // 2 + STRIDE * one for one in (row, column))
+                expected = crop[top : top + PATCH, left : left + PATCH, 0]
+                np.testing.assert_array_equal(patch, expected)
+                count += 1
+    assert count > 10
+
+
+def test_a_patch_is_one_annotators_who_drew_its_middle():
+    """One drew a horizontal line, the other a vertical one; where they cross, either is given."""
+    lines = np.zeros((2, 120, 120), bool)
+    lines[0, 60], lines[1, :, 60] = True, True
+    photograph = np.zeros((120, 120, 3), np.uint8)
+    images = ContourImages(names=("1",), pixels=(photograph,), boundaries=(lines,))
+    recipe = ContourRecipe(positions=6, crops_per_batch=16, flip=False)
+    ways = np.zeros((2, PATCH, PATCH), np.uint8)
+    ways[0, PATCH // 2], ways[1, :, PATCH // 2] = 255, 255
+    seen = []
+    for _, _, patches, places in take(images, recipe, 8, patches=True):
+        matches = [(patches[places >= 0] == way).all(axis=(1, 2)) for way in ways]
+        assert np.logical_xor(*matches).all()
+        seen += matches[0].tolist()
+    assert 0.3 < np.mean(seen) < 0.7
+
+
+def test_patches_that_leave_the_photograph_are_not_given():
+    lines = np.zeros((1, 120, 120), bool)
+    lines[0, :, 10] = True  # no room for a patch on its left
+    photograph = np.zeros((120, 120, 3), np.uint8)
+    images = ContourImages(names=("1",), pixels=(photograph,), boundaries=(lines,))
+    for _, labels, patches, places in take(images, count=4, patches=True):
+        assert (places == -1).all()
+        assert not patches.any()
+        assert labels.shape == (3, 6, 6)

@@ -1,0 +1,90 @@
+"""Patch-wise maps: against one patch after the other, and laws."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_ctxattr.attributes import hamming, pack_bits
+from keras_ctxattr.tasks.contours.codebook import CodeBook
+from keras_ctxattr.tasks.contours.transfer import FLOOR, PatchTransfer
+
+
+def draw_book(bits, count=20, size=9, seed=0):
+    generator = np.random.default_rng(seed)
+    codes = pack_bits(generator.integers(0, 2, (count, bits)))
+    return CodeBook.of(codes, generator.random((count, size, size)) < 0.15)
+
+
+def draw_chances(bits, shape=(21, 26), seed=1):
+    return np.random.default_rng(seed).random((*shape, 1 + bits)).astype(np.float32)
+
+
+def lay_one_by_one(chances, book, stride, weighted, reach):
+    """Lays every pixel's patch in turn."""
+    height, width = chances.shape[:2]
+    middle = book.patches.shape[1] // 2
+    total = np.zeros((height + 2 * reach, width + 2 * reach))
+    for row in range(0, height, stride):
+        for column in range(0, width, stride):
+            weight = chances[row, column, 0] if weighted else 1.0
+            if weight < FLOOR:
+                continue
+            code = pack_bits(chances[row, column, None, 1:] > 0.5)
+            patch = book.patches[int(hamming(code, book.codes)[0].argmin())]
+            inner = slice(middle - reach, middle + reach + 1)
+            window = (slice(row, row + 2 * reach + 1), slice(column, column + 2 * reach + 1))
+            total[window] += weight * patch[inner, inner]
+    inside = total[reach : reach + height, reach : reach + width]
+    return np.minimum(inside * stride**2 / (2 * reach + 1), 1)
+
+
+@pytest.mark.parametrize("bits", [8, 24])
+@pytest.mark.parametrize(
+    ("stride", "weighted", "reach"), [(1, True, 4), (2, True, 4), (1, False, 4), (3, True, 2)]
+)
+def test_maps_are_those_of_one_patch_after_the_other(bits, stride, weighted, reach):
+    book, chances = draw_book(bits), draw_chances(bits)
+    if bits == 8:  # ties between codes may be broken either way: all codes are known
+        book = CodeBook.of(
+            np.arange(256, dtype=np.uint8)[:, None],
+            np.random.default_rng(2).random((256, 9, 9)) < 0.15,
+        )
+    transfer = PatchTransfer(book, stride=stride, weighted=weighted, reach=reach)
+    found = transfer(tf.constant(chances)).numpy()
+    expected = lay_one_by_one(chances, book, stride, weighted, reach)
+    assert found.shape == (21, 26)
+    assert expected.max() > 0
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_straight_line_that_all_its_pixels_name_is_one(stride):
+    line = np.zeros((1, 9, 9), bool)
+    line[0, :, 4] = True
+    transfer = PatchTransfer(CodeBook.of(np.zeros((1, 1), np.uint8), line), stride=stride)
+    chances = np.zeros((40, 30, 9), np.float32)
+    chances[:, 12, 0] = 1.0
+    found = transfer(tf.constant(chances)).numpy()
+    # With a stride of 2, the one column stands for two.
+    np.testing.assert_allclose(found[6:-6, 12], 1.0)
+    assert found[:, 13].max() == 0
+
+
+def test_nothing_comes_of_nothing():
+    book = draw_book(8)
+    assert PatchTransfer(book)(tf.zeros([10, 12, 9])).numpy().max() == 0
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_the_nearest_code_is_looked_up(bits):
+    book = draw_book(bits, 200)
+    bits_given = np.random.default_rng(3).integers(0, 2, (50, bits)).astype(bool)
+    rows = PatchTransfer(book).look_up(tf.constant(bits_given)).numpy()
+    distances = hamming(pack_bits(bits_given), book.codes)
+    np.testing.assert_array_equal(distances[np.arange(50), rows], distances.min(axis=1))
+
+
+@pytest.mark.parametrize("settings", [{"stride": 0}, {"reach": 0}, {"reach": 5}])
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ValueError, match=r"`stride` must be at least 1 and `reach` 1 to 4"):
+        PatchTransfer(draw_book(8), **settings)
