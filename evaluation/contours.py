@@ -36,6 +36,7 @@ from keras_ctxattr.tasks.contours.matching import BENCHMARK_SEED, MATCHINGS, MAX
 from keras_ctxattr.tasks.contours.module import ContourModule
 from keras_ctxattr.tasks.contours.suppression import suppress_non_maxima
 from keras_ctxattr.tasks.contours.tasks import by_number, match_maps
+from keras_ctxattr.tasks.contours.transfer import DECODINGS, REACH, SHARPNESS
 from training.flags import parse_flags, run_script
 
 MAPS = ("edges", "patches")
@@ -53,8 +54,10 @@ class Config:
         module: folder of a module that training.learn_contours exported.
         map: edges, each pixel by itself, or patches, put together from contour patches.
         stride: pixels between those that lay their patches, for --map patches of --run.
-        reach: pixels from its middle to which a patch is used; all of it if not given.
-        unweighted: lays all patches with equal strength, not by the chance of a contour.
+        reach: pixels from its middle to which a patch is used, up to 22.
+        decoding: likelihood or hamming: how a pixel's attributes name a patch.
+        sharpness: power of the chance of a contour by which patches weigh.
+        unweighted: lays all patches with equal strength.
         canny: detects by Canny's detector, both thresholds swept.
         canny_sigma: of the Gaussian before, in pixels.
         canny_ratio: lower threshold over the higher one.
@@ -78,7 +81,9 @@ class Config:
     module: Path | None = None
     map: str = "edges"
     stride: int = 1
-    reach: int | None = None
+    reach: int = REACH
+    decoding: str = DECODINGS[0]
+    sharpness: float = SHARPNESS
     unweighted: bool = False
     canny: bool = False
     canny_sigma: float = 1.5
@@ -208,6 +213,8 @@ def _load_module(config: Config) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
         settings = {
             "stride": config.stride,
             "reach": config.reach,
+            "decoding": config.decoding,
+            "sharpness": config.sharpness,
             "weighted": not config.unweighted,
         }
         loaded = ContourModule(load_contour_network(config.run), book, **settings)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ctxattr.attributes import hamming, pack_bits
+from keras_ctxattr.attributes import hamming, pack_bits, unpack_bits
 from keras_ctxattr.tasks.contours.codebook import CodeBook
-from keras_ctxattr.tasks.contours.transfer import FLOOR, PatchTransfer
+from keras_ctxattr.tasks.contours.transfer import DECODINGS, FLOOR, PatchTransfer
 
 
 def draw_book(bits, count=20, size=9, seed=0):
@@ -19,7 +19,17 @@ def draw_chances(bits, shape=(21, 26), seed=1):
     return np.random.default_rng(seed).random((*shape, 1 + bits)).astype(np.float32)
 
 
-def lay_one_by_one(chances, book, stride, weighted, reach):
+def name_row(chances, book, decoding):
+    """Gives the book's row for the chances of one pixel's attributes."""
+    if decoding == "hamming":
+        return int(hamming(pack_bits(chances[None] > 0.5), book.codes)[0].argmin())
+    inside = np.clip(chances.astype(float), 1e-3, 1 - 1e-3)
+    bits = unpack_bits(book.codes)
+    likelihoods = np.where(bits, inside, 1 - inside).prod(axis=1) * book.counts
+    return int(likelihoods.argmax())
+
+
+def lay_one_by_one(chances, book, decoding, stride, weighted, sharpness, reach):
     """Lays every pixel's patch in turn."""
     height, width = chances.shape[:2]
     middle = book.patches.shape[1] // 2
@@ -29,29 +39,32 @@ def lay_one_by_one(chances, book, stride, weighted, reach):
             weight = chances[row, column, 0] if weighted else 1.0
             if weight < FLOOR:
                 continue
-            code = pack_bits(chances[row, column, None, 1:] > 0.5)
-            patch = book.patches[int(hamming(code, book.codes)[0].argmin())]
+            patch = book.patches[name_row(chances[row, column, 1:], book, decoding)]
             inner = slice(middle - reach, middle + reach + 1)
             window = (slice(row, row + 2 * reach + 1), slice(column, column + 2 * reach + 1))
-            total[window] += weight * patch[inner, inner]
-    inside = total[reach : reach + height, reach : reach + width]
-    return np.minimum(inside * stride**2 / (2 * reach + 1), 1)
+            total[window] += weight**sharpness * patch[inner, inner]
+    lines = total[reach : reach + height, reach : reach + width] * stride**2 / (2 * reach + 1)
+    return lines / (1 + lines)
 
 
 @pytest.mark.parametrize("bits", [8, 24])
+@pytest.mark.parametrize("decoding", DECODINGS)
 @pytest.mark.parametrize(
-    ("stride", "weighted", "reach"), [(1, True, 4), (2, True, 4), (1, False, 4), (3, True, 2)]
+    ("stride", "weighted", "sharpness", "reach"),
+    [(1, True, 1, 4), (2, True, 2, 4), (1, False, 1, 4), (3, True, 0.5, 2)],
 )
-def test_maps_are_those_of_one_patch_after_the_other(bits, stride, weighted, reach):
+def test_maps_are_those_of_one_patch_after_the_other(
+    bits, decoding, stride, weighted, sharpness, reach
+):
     book, chances = draw_book(bits), draw_chances(bits)
     if bits == 8:  # ties between codes may be broken either way: all codes are known
         book = CodeBook.of(
             np.arange(256, dtype=np.uint8)[:, None],
             np.random.default_rng(2).random((256, 9, 9)) < 0.15,
         )
-    transfer = PatchTransfer(book, stride=stride, weighted=weighted, reach=reach)
-    found = transfer(tf.constant(chances)).numpy()
-    expected = lay_one_by_one(chances, book, stride, weighted, reach)
+    settings = {"stride": stride, "weighted": weighted, "sharpness": sharpness, "reach": reach}
+    found = PatchTransfer(book, decoding=decoding, **settings)(tf.constant(chances)).numpy()
+    expected = lay_one_by_one(chances, book, decoding, **settings)
     assert found.shape == (21, 26)
     assert expected.max() > 0
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -65,8 +78,10 @@ def test_a_straight_line_that_all_its_pixels_name_is_one(stride):
     chances = np.zeros((40, 30, 9), np.float32)
     chances[:, 12, 0] = 1.0
     found = transfer(tf.constant(chances)).numpy()
-    # With a stride of 2, the one column stands for two.
-    np.testing.assert_allclose(found[6:-6, 12], 1.0)
+    lines = found[6:-6, 12] / (1 - found[6:-6, 12])
+    # With a stride of 2, the one column stands for two, and five pixels in nine for four and a half.
+    np.testing.assert_allclose(lines.mean(), stride, rtol=1e-5)
+    assert np.ptp(lines) < (1e-5 if stride == 1 else 0.5)
     assert found[:, 13].max() == 0
 
 
@@ -79,12 +94,18 @@ def test_nothing_comes_of_nothing():
 def test_the_nearest_code_is_looked_up(bits):
     book = draw_book(bits, 200)
     bits_given = np.random.default_rng(3).integers(0, 2, (50, bits)).astype(bool)
-    rows = PatchTransfer(book).look_up(tf.constant(bits_given)).numpy()
+    transfer = PatchTransfer(book, decoding="hamming")
+    rows = transfer.look_up(tf.constant(bits_given, tf.float32)).numpy()
     distances = hamming(pack_bits(bits_given), book.codes)
     np.testing.assert_array_equal(distances[np.arange(50), rows], distances.min(axis=1))
 
 
-@pytest.mark.parametrize("settings", [{"stride": 0}, {"reach": 0}, {"reach": 5}])
+@pytest.mark.parametrize("settings", [{"stride": 0}, {"reach": 0}, {"reach": 5}, {"sharpness": 0}])
 def test_impossible_settings_are_refused(settings):
-    with pytest.raises(ValueError, match=r"`stride` must be at least 1 and `reach` 1 to 4"):
+    with pytest.raises(ValueError, match=r"`stride` must be at least 1, `reach` 1 to 4"):
         PatchTransfer(draw_book(8), **settings)
+
+
+def test_an_unknown_decoding_is_refused():
+    with pytest.raises(ValueError, match="`decoding` must be one of likelihood, hamming"):
+        PatchTransfer(draw_book(8), decoding="soft")
