@@ -28,7 +28,7 @@ from keras_ctxattr.cli.app import show_progress
 from keras_ctxattr.data.bsds import BsdsImage
 from keras_ctxattr.pictures import precision_recall_plot, write_png
 from keras_ctxattr.tasks.contours.benchmark import score_contours
-from keras_ctxattr.tasks.contours.canny import canny_map
+from keras_ctxattr.tasks.contours.canny import RATIO, SIGMA, canny_map
 from keras_ctxattr.tasks.contours.formats import write_contour_map, write_official_results
 from keras_ctxattr.tasks.contours.labels import read_contour_images
 from keras_ctxattr.tasks.contours.learning import load_code_book, load_contour_network
@@ -86,8 +86,8 @@ class Config:
     sharpness: float = SHARPNESS
     unweighted: bool = False
     canny: bool = False
-    canny_sigma: float = 1.5
-    canny_ratio: float = 0.4
+    canny_sigma: float = SIGMA
+    canny_ratio: float = RATIO
     images: Path | None = None
     split: str | None = None
     first: int = 0

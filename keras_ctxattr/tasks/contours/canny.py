@@ -4,11 +4,14 @@ import cv2
 import numpy as np
 
 _LEVELS = 50
-_HIGHEST = 500.0  # of the gradient's L2 norm over 3 x 3 pixels of 0 to 255
+_HIGHEST = 600.0  # of sigma times the gradient's L2 norm over 3 x 3 pixels of 0 to 255
+
+SIGMA, RATIO = 3.0, 0.5
+"""Chosen on the first 50 validation images of BSDS500."""
 
 
 def canny_map(
-    photograph: np.ndarray, *, sigma: float = 1.5, ratio: float = 0.4, levels: int = _LEVELS
+    photograph: np.ndarray, *, sigma: float = SIGMA, ratio: float = RATIO, levels: int = _LEVELS
 ) -> np.ndarray:
     """Gives for every pixel the highest threshold at which Canny's detector still marks it.
 
@@ -16,7 +19,7 @@ def canny_map(
         photograph: uint8 `[height, width, 3]`, RGB.
         sigma: of the Gaussian before, in pixels.
         ratio: lower threshold over the higher one, 0 to 1.
-        levels: thresholds, evenly up to a gradient of 500.
+        levels: thresholds, evenly up to a gradient of 600 / sigma.
 
     Returns:
         float32 `[height, width]` in [0, 1]; lines of one pixel at each level.
@@ -40,7 +43,7 @@ def canny_map(
     )
     scores = np.zeros(grey.shape, np.float32)
     for level in range(1, levels + 1):
-        high = _HIGHEST * level / levels
+        high = _HIGHEST / sigma * level / levels
         edges = cv2.Canny(right, down, ratio * high, high, L2gradient=True)
         scores[edges > 0] = level / levels
     return scores

@@ -90,7 +90,7 @@ def contour_batches(
             maps.append(canvases.drawn[row, top : top + around, left : left + around, None])
             grids.append(tf.cast(canvases.has_patch[places], tf.int8))
         if recipe.flip:
-            turn = _draw_turn(key)
+            turn = draw_turn(key)
             maps, grids = (
                 [turn(one) for one in maps],
                 [turn(one[..., None])[..., 0] for one in grids],
@@ -125,8 +125,7 @@ def _lay_out(images: ContourImages, recipe: ContourRecipe, patches: bool) -> _Ca
         height, width = photograph.shape[:2]
         labels[row, :height, :width] = label_pixels(boundaries, recipe.min_distance)
         if patches:
-            bits = 1 << np.arange(min(len(boundaries), _MAX_ANNOTATORS), dtype=np.int32)
-            together = np.tensordot(bits, boundaries[: len(bits)].astype(np.int32), 1)
+            together = who_drew(boundaries)
             drawn[row, _REACH : _REACH + height, _REACH : _REACH + width] = together
             inside = np.zeros((height, width), bool)
             inside[_REACH : height - _REACH, _REACH : width - _REACH] = True
@@ -146,14 +145,36 @@ def _cut_patches(
     side = tf.range(PATCH)
     width = tf.shape(drawn)[1]
     pixels = (rows[:, None] + side)[:, :, None] * width + (columns[:, None] + side)[:, None, :]
-    bits = tf.gather(tf.reshape(drawn, [-1]), pixels)
+    around = tf.gather(tf.reshape(drawn, [-1]), pixels)
+    annotators = draw_annotators(around[:, _REACH, _REACH], tf.random.fold_in(key, 1))
+    patches = cut_drawn(around, annotators, is_one)
+    return patches, tf.where(is_one, order.indices, -1)
+
+
+def who_drew(boundaries: np.ndarray) -> np.ndarray:
+    """Gives int32 `[height, width]`: a bit for each annotator who drew a contour, up to 31."""
+    bits = 1 << np.arange(min(len(boundaries), _MAX_ANNOTATORS), dtype=np.int32)
+    return np.tensordot(bits, boundaries[: len(bits)].astype(np.int32), 1)
+
+
+def draw_annotators(who: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """Draws one of those who drew each of some pixels, int32 `[n]` of `who_drew`'s `[n]`."""
     everyone = tf.constant(1 << np.arange(_MAX_ANNOTATORS), tf.int32)
-    has_drawn = tf.bitwise.bitwise_and(bits[:, _REACH, _REACH, None], everyone) > 0
-    noise = tf.random.stateless_uniform([count, _MAX_ANNOTATORS], tf.random.fold_in(key, 1))
-    annotator = tf.argmax(tf.where(has_drawn, noise, -1.0), axis=1, output_type=tf.int32)
-    own = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, annotator[:, None, None]), 1)
-    patches = tf.where(is_one[:, None, None], 255 * own, 0)
-    return tf.cast(patches, tf.uint8), tf.where(is_one, order.indices, -1)
+    has_drawn = tf.bitwise.bitwise_and(who[:, None], everyone) > 0
+    noise = tf.random.stateless_uniform(tf.shape(has_drawn), key)
+    return tf.argmax(tf.where(has_drawn, noise, -1.0), axis=1, output_type=tf.int32)
+
+
+def cut_drawn(who: tf.Tensor, annotators: tf.Tensor, is_one: tf.Tensor) -> tf.Tensor:
+    """Gives what an annotator drew, uint8 `[n, size, size]` of 255 and 0; nothing where not one.
+
+    Args:
+        who: int32 `[n, size, size]`, see `who_drew`.
+        annotators: int32 `[n]`.
+        is_one: bool `[n]`.
+    """
+    own = tf.bitwise.bitwise_and(tf.bitwise.right_shift(who, annotators[:, None, None]), 1)
+    return tf.cast(tf.where(is_one[:, None, None], 255 * own, 0), tf.uint8)
 
 
 def pad_photograph(photograph: np.ndarray) -> np.ndarray:
@@ -161,7 +182,7 @@ def pad_photograph(photograph: np.ndarray) -> np.ndarray:
     return np.pad(photograph, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), "reflect")
 
 
-def _draw_turn(key: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+def draw_turn(key: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
     """Draws one of eight ways to turn and mirror a square, `[side, side, channels]`."""
     own = tf.random.fold_in(key, 1)
     quarters = tf.random.stateless_uniform([], own, 0, 4, tf.int32)

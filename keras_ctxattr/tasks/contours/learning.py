@@ -23,7 +23,9 @@ from keras_ctxattr.tasks.contours.network import (
     ContourLearner,
     contour_network,
     shift_contour_logit,
+    unpadded_network,
 )
+from keras_ctxattr.tasks.contours.patches import patch_batches
 from keras_ctxattr.tasks.contours.recipe import ContourRecipe
 
 KIND = "contours"
@@ -98,9 +100,10 @@ def learn_contours(
             _take_weights(learner.network, start)
             shift_contour_logit(learner.network, -odds)
         resumed = run.restore(learner)
+        batches = contour_batches if recipe.examples == "crops" else patch_batches
         fit_steps(
             learner,
-            lambda step: contour_batches(
+            lambda step: batches(
                 images, recipe, patches=attributes is not None, seed=seed, first_step=step
             ),
             run,
@@ -120,14 +123,18 @@ def learn_contours(
             "prior": prior,
             **{name: float(last[name]) for name in found},
         }
-        shift_contour_logit(learner.network, odds)
+        network = learner.network
+        if recipe.examples == "patches":
+            with dtype_policy(recipe.dtype_policy):
+                network = unpadded_network(network, recipe)
+        shift_contour_logit(network, odds)
         if attributes is not None:
             with run.writing(PATCHES) as partial:
                 attributes.book.save(partial)
         with run.writing(NETWORK) as partial:
-            learner.network.save(partial)
+            network.save(partial)
         export_contours(
-            learner.network,
+            network,
             run.place("module"),
             book=attributes.book if attributes else None,
             metadata={"num_images": len(images), "prior": prior},
@@ -183,7 +190,7 @@ def build_learner(
     """Gives a new, compiled model: its weights depend on the arguments alone."""
     keras.utils.set_random_seed(seed)
     with dtype_policy(recipe.dtype_policy):
-        network = contour_network(num_attributes, recipe)
+        network = contour_network(num_attributes, recipe, padded=recipe.examples == "patches")
         learner = ContourLearner(
             network,
             contour_share=recipe.contour_share,

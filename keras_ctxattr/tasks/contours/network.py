@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from keras_ctxattr.backbones.conversion import dense_evaluation, fold_batch_normalization
+from keras_ctxattr.layers import CeilMaxPooling2D
 from keras_ctxattr.tasks.contours.labels import CONTOUR, NONE
 from keras_ctxattr.tasks.contours.recipe import ContourRecipe
 
@@ -22,42 +23,61 @@ MISSING = -1
 """An attribute that is not known."""
 
 
-def contour_network(num_attributes: int, recipe: ContourRecipe) -> keras.Model:
+def contour_network(
+    num_attributes: int, recipe: ContourRecipe, *, padded: bool = False
+) -> keras.Model:
     """Makes the network.
 
     Four convolutions of 5 x 5, pooling of 3 x 3 after the first three, two layers that see 5 x 5
     and 1 x 1 of what is left. Nothing is padded, so that every output sees its window and nothing
-    else.
+    else; or, as the papers train, everything is: the network then takes patches of 45 x 45 pixels,
+    around which it sees zeros. The weights are the same.
 
     Args:
         num_attributes: K, at least 0.
         recipe: widths.
+        padded: whether it takes patches.
 
     Returns:
         A `keras.Model`, uint8 or float32 `[batch, 107 + 8 m, 107 + 8 n, 3]`, 0 to 255 -> float32
-        logits `[batch, 1 + m, 1 + n, 1 + num_attributes]`, the first one of a contour.
+        logits `[batch, 1 + m, 1 + n, 1 + num_attributes]`, the first one of a contour. If padded,
+        `[batch, 45, 45, 3]` -> `[batch, 1, 1, 1 + num_attributes]`, centred on row and column 23.
 
     Reference:
         Shen et al. 2015, table 1; Huang, Loy, Tang 2016, section 5, of K + 1 outputs.
     """
-    inputs = keras.Input((None, None, 3), name="pixels")
+    side = 45 if padded else None
+    inputs = keras.Input((side, side, 3), name="pixels")
+    padding = "same" if padded else "valid"
     maps = layers.Rescaling(1 / 64, offset=-2.0, name="scaling")(inputs)
     for number, width in enumerate(recipe.widths, start=1):
-        maps = _convolve(maps, width, f"conv{number}", recipe)
+        maps = _convolve(maps, width, f"conv{number}", recipe, padding)
         if number < len(recipe.widths):
-            maps = layers.MaxPooling2D(_POOL, 2, name=f"pool{number}")(maps)
-    maps = _convolve(maps, recipe.hidden_units, "fc1", recipe)
+            pool = CeilMaxPooling2D() if padded else layers.MaxPooling2D(_POOL, 2)
+            maps = pool(maps)
+    maps = _convolve(maps, recipe.hidden_units, "fc1", recipe, "valid")
     maps = layers.Dropout(recipe.dropout, name="fc1_drop")(maps)
     outputs = layers.Conv2D(1 + num_attributes, 1, dtype="float32", name="logits")(maps)
     return keras.Model(inputs, outputs, name="contours")
 
 
-def _convolve(maps: Any, width: int, name: str, recipe: ContourRecipe) -> Any:
-    options = {"use_bias": not recipe.normalize, "kernel_initializer": "he_normal"}
+def _convolve(maps: Any, width: int, name: str, recipe: ContourRecipe, padding: str) -> Any:
+    options = {
+        "use_bias": not recipe.normalize,
+        "kernel_initializer": "he_normal",
+        "padding": padding,
+    }
     maps = layers.Conv2D(width, _KERNEL, name=name, **options)(maps)
     if recipe.normalize:
         maps = layers.BatchNormalization(momentum=0.95, name=f"{name}_norm")(maps)
     return layers.ReLU(name=f"{name}_relu")(maps)
+
+
+def unpadded_network(network: keras.Model, recipe: ContourRecipe) -> keras.Model:
+    """Gives the form of a network that pads nothing, with weights of its own."""
+    found = contour_network(network.output_shape[-1] - 1, recipe)
+    found.set_weights(network.get_weights())
+    return found
 
 
 def shift_contour_logit(network: keras.Model, shift: float) -> None:

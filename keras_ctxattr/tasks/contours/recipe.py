@@ -2,6 +2,8 @@
 
 import dataclasses
 
+EXAMPLES = ("crops", "patches")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ContourRecipe:
@@ -12,6 +14,8 @@ class ContourRecipe:
         hidden_units: of the layer before the outputs.
         dropout: share of these that training sets to 0.
         normalize: whether batch normalisation follows each convolution; the papers have none.
+        examples: `"crops"`: the network is evaluated at many places of crops at once; or
+            `"patches"`, as in the papers: of patches of 45 x 45 pixels, zeros around them.
         crops_per_batch: crops in a step, each of another photograph.
         positions: places of a crop where the network is evaluated, a side; 8 pixels apart.
         min_distance: pixels from every contour from which a pixel is an example of none; what is
@@ -21,6 +25,7 @@ class ContourRecipe:
         learning_rate: of Adam, at the start; it follows half a cosine to 0.
         contour_share: weight of the contours' loss; the rest is that of the other pixels.
         attribute_weight: weight of the attributes' loss beside the contours'.
+        patches_per_batch: patches in a step, half of them on contours.
         patches_per_crop: contour patches of a crop whose attributes are learnt, at most.
         dtype_policy: a Keras dtype policy, or `"auto"`, see `keras_ctxattr.backbones.precision`.
         checkpoint_minutes: time between checkpoints.
@@ -37,6 +42,7 @@ class ContourRecipe:
     hidden_units: int = 128
     dropout: float = 0.5
     normalize: bool = True
+    examples: str = "crops"
     crops_per_batch: int = 4
     positions: int = 24
     min_distance: float = 2.0
@@ -45,6 +51,7 @@ class ContourRecipe:
     learning_rate: float = 0.001
     contour_share: float = 0.5
     attribute_weight: float = 1.0
+    patches_per_batch: int = 64
     patches_per_crop: int = 32
     dtype_policy: str = "auto"
     checkpoint_minutes: float = 3.0
@@ -56,6 +63,7 @@ class ContourRecipe:
             "crops_per_batch",
             "positions",
             "optimizer_steps",
+            "patches_per_batch",
             "patches_per_crop",
         )
         wrong = [name for name in counts if getattr(self, name) < 1]
@@ -65,6 +73,10 @@ class ContourRecipe:
             raise ValueError(
                 f"`{'`, `'.join(wrong)}` must be at least 1, and `widths` four. "
                 f"Received: {', '.join(f'{name}={getattr(self, name)}' for name in wrong)}"
+            )
+        if self.examples not in EXAMPLES:
+            raise ValueError(
+                f"`examples` must be one of {', '.join(EXAMPLES)}. Received: {self.examples}"
             )
         if not (0 <= self.dropout < 1 and 0 < self.contour_share < 1 and self.learning_rate > 0):
             raise ValueError(
