@@ -22,7 +22,7 @@ class PatchTransfer(tf.Module):
     Each pixel's chances of its attributes name a code of the book, which has a patch; the patch is
     laid around the pixel, the stronger the likelier it is a contour. The map is the mean of the
     patches that cover a pixel, scaled so that a straight line all of whose pixels name it has
-    x = 1, and brought to [0, 1) by x / (1 + x).
+    x = 1; the power that chances were raised to is taken back, and x / (1 + x) is in [0, 1).
 
     The paper cuts chances at one half and takes the nearest code, and lays whole patches:
     `PatchTransfer(book, decoding="hamming", reach=22, sharpness=1)`. Ours were chosen on validation
@@ -109,6 +109,7 @@ class PatchTransfer(tf.Module):
         inside = slice(self.reach, -self.reach)
         lines = tf.reshape(votes, side)[inside, inside]
         lines *= self.stride**2 / (2 * self.reach + 1)
+        lines **= 1 / self.sharpness
         return lines / (1 + lines)
 
     def look_up(self, chances: tf.Tensor) -> tf.Tensor:

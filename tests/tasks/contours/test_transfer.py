@@ -44,6 +44,7 @@ def lay_one_by_one(chances, book, decoding, stride, weighted, sharpness, reach):
             window = (slice(row, row + 2 * reach + 1), slice(column, column + 2 * reach + 1))
             total[window] += weight**sharpness * patch[inner, inner]
     lines = total[reach : reach + height, reach : reach + width] * stride**2 / (2 * reach + 1)
+    lines **= 1 / sharpness
     return lines / (1 + lines)
 
 
@@ -74,7 +75,8 @@ def test_maps_are_those_of_one_patch_after_the_other(
 def test_a_straight_line_that_all_its_pixels_name_is_one(stride):
     line = np.zeros((1, 9, 9), bool)
     line[0, :, 4] = True
-    transfer = PatchTransfer(CodeBook.of(np.zeros((1, 1), np.uint8), line), stride=stride)
+    book = CodeBook.of(np.zeros((1, 1), np.uint8), line)
+    transfer = PatchTransfer(book, stride=stride, sharpness=1)
     chances = np.zeros((40, 30, 9), np.float32)
     chances[:, 12, 0] = 1.0
     found = transfer(tf.constant(chances)).numpy()
