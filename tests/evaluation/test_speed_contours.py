@@ -22,6 +22,10 @@ def test_figures_are_rates_and_their_ratio(tmp_path, monkeypatch):
     dense = figures["contours_dense"]
     assert dense["ratio"] == pytest.approx(dense["value"] / dense["baseline"])
     assert dense["ratio"] > 5
+    for name in ("contours_transfer", "contours_transfer_2"):
+        transfer = figures[name]
+        assert transfer["baseline"] == dense["value"]
+        assert transfer["ratio"] == pytest.approx(transfer["value"] / transfer["baseline"])
     assert figures["contours_benchmark"]["value"] > 0
 
 
