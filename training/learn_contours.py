@@ -20,7 +20,7 @@ from typing import Any
 from training.configs import load_recipe
 from training.flags import parse_flags, run_script
 
-DEFAULT = "contours_small"
+EDGES, KINDS = "contours_small", "contours_attributes"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,8 @@ class Config:
         images: BSDS500, a folder or tar archive with images and groundTruth.
         run: run folder; made, or resumed.
         split: train, val or test; all that are there if not given.
-        recipe: a file in training/configs/.
+        recipe: a file in training/configs/; contours_small, or contours_attributes with
+            --attributes, if not given.
         attributes: run folder of training.learn_attributes, of contour patches.
         start: run folder of this command, whose weights training begins with.
         steps: overrides the recipe.
@@ -42,7 +43,7 @@ class Config:
     images: str
     run: Path
     split: str | None = None
-    recipe: str = DEFAULT
+    recipe: str | None = None
     attributes: Path | None = None
     start: Path | None = None
     steps: int | None = None
@@ -59,7 +60,7 @@ def main(config: Config) -> dict[str, Any]:
 
     given: dict[str, Any] = {"optimizer_steps": config.steps, "learning_rate": config.learning_rate}
     recipe = dataclasses.replace(
-        load_recipe(config.recipe, ContourRecipe),
+        load_recipe(config.recipe or (KINDS if config.attributes else EDGES), ContourRecipe),
         **{name: value for name, value in given.items() if value is not None},
     )
     images = read_contour_images(config.images, config.split)

@@ -9,6 +9,7 @@ from keras_ctxattr.layers.normalization import (
     FeatureScaling,
     LocalResponseNormalization,
     MeanSubtraction,
+    WithinChannelNormalization,
 )
 from keras_ctxattr.layers.patches import PatchCutter
 from keras_ctxattr.layers.pooling import CeilMaxPooling2D
@@ -36,4 +37,5 @@ __all__ = [
     "RegionMaxPooling2D",
     "RegionWarping",
     "SmallMapConv2D",
+    "WithinChannelNormalization",
 ]

@@ -143,6 +143,71 @@ class LocalResponseNormalization(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_ctxattr")
+class WithinChannelNormalization(keras.layers.Layer):
+    """Divides each activation by (1 + alpha * mean square of its `size` x `size` square)**beta.
+
+    Call arguments:
+        activations: float `[batch, height, width, channels]`.
+
+    Returns:
+        float: the shape of `activations`; of padding `"valid"`, `size // 2` less on every side.
+
+    Args:
+        size: side of the square, odd.
+        alpha: strength.
+        beta: power.
+        padding: `"same"`: squares are filled up with zeros beyond the edges; or `"valid"`: only
+            cells whose square lies inside are given.
+        **kwargs: passed on to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: if `size` is even or not positive, or the padding is unknown.
+
+    Reference:
+        Caffe's local response normalisation within channels; Shen et al. 2015, "DeepContour".
+    """
+
+    def __init__(
+        self,
+        size: int = 3,
+        alpha: float = 5e-5,
+        beta: float = 0.75,
+        padding: str = "same",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if size < 1 or size % 2 == 0 or padding not in ("same", "valid"):
+            raise ValueError(
+                "`size` must be odd and positive and `padding` same or valid. "
+                f"Received: size={size}, padding={padding!r}"
+            )
+        self.size, self.alpha, self.beta, self.padding = size, alpha, beta, padding
+
+    def call(self, activations: Any) -> Any:
+        """Gives the normalised activations."""
+        # The mean is a tiny addition to 1: half precision would lose it.
+        precise = ops.cast(activations, "float32")
+        squares, margin = ops.square(precise), self.size // 2
+        if self.padding == "same":
+            squares = ops.pad(squares, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+        elif margin:
+            precise = precise[:, margin:-margin, margin:-margin]
+        means = ops.average_pool(squares, self.size, strides=1, padding="valid")
+        return ops.cast(precise * (1 + self.alpha * means) ** -self.beta, activations.dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Gives the shape of what is left."""
+        lost = 0 if self.padding == "same" else self.size - 1
+        batch, *sides, channels = input_shape
+        return (batch, *(None if side is None else side - lost for side in sides), channels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Gives the constructor's arguments."""
+        own = {name: getattr(self, name) for name in ("size", "alpha", "beta", "padding")}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package="keras_ctxattr")
 class FeatureScaling(keras.layers.Layer):
     """Centres features, and divides all by one number, to a mean variance of 1 per feature.
 

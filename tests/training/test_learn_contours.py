@@ -7,10 +7,10 @@ import cv2
 import pytest
 
 from evaluation import contours
-from keras_ctxattr.runs import Run
+from keras_ctxattr.runs import Run, RunError
 from tests.tasks.contours.drawings import draw_discs
 from tests.tasks.contours.test_formats import write_truth
-from training import learn_contours
+from training import cluster_features, learn_attributes, learn_contours
 from training.configs import load_recipe
 from training.flags import parse_flags
 
@@ -60,8 +60,49 @@ def test_from_a_data_set_to_figures(place, tmp_path, monkeypatch, capsys):
         contours.main(parse_flags(contours.Config, [*words, "--map", "patches"]))
 
 
+def test_from_clusters_of_contours_to_patch_wise_maps(place, tmp_path, monkeypatch, capsys):
+    """The whole way of attributes: clusters, bits, edges, edges with bits, maps from patches."""
+    source = ["--images", str(place / "BSDS500"), "--split", "train"]
+    words = ["--unit", "contour", "--size", "45", "--features", "daisy", "--num-patches", "240"]
+    words += ["--method", "kmeans", "--num-clusters", "6", "--copies", "1", "--rounds", "1"]
+    run = ["--run", str(tmp_path / "clusters")]
+    clusters = cluster_features.main(parse_flags(cluster_features.Config, [*source, *words, *run]))
+    assert clusters["num_patches"] == 240
+    words = ["--clusters", str(tmp_path / "clusters"), "--round", "1", "--bits", "8"]
+    words += ["--recipe", "attributes_contours", "--passes", "1"]
+    run = ["--run", str(tmp_path / "attributes")]
+    learn_attributes.main(parse_flags(learn_attributes.Config, [*words, *run]))
+
+    small = {"widths": (6, 8, 8, 8), "hidden_units": 8, "positions": 8, "crops_per_batch": 3}
+    monkeypatch.setattr(
+        learn_contours,
+        "load_recipe",
+        lambda name, kind: dataclasses.replace(load_recipe(name, kind), **small),
+    )
+    edges = [*source, "--steps", "5", "--run", str(tmp_path / "edges")]
+    learn_contours.main(parse_flags(learn_contours.Config, edges))
+    kinds = [*source, "--steps", "5", "--start", str(tmp_path / "edges")]
+    kinds += ["--attributes", str(tmp_path / "attributes"), "--run", str(tmp_path / "kinds")]
+    learn_contours._report(parse_flags(learn_contours.Config, kinds))
+    assert "of the bits of 8 attributes" in capsys.readouterr().out
+
+    words = ["--run", str(tmp_path / "kinds"), "--gt", str(place / "BSDS500"), "--split", "val"]
+    words += ["--map", "patches", "--stride", "2", "--processes", "1", "--thresholds", "9"]
+    run = ["--out", str(tmp_path / "out")]
+    results = contours.main(parse_flags(contours.Config, [*words, *run]))
+    assert 0 < results["ods"]["f"] <= 1
+
+
+def test_attributes_that_are_not_there_are_told(place, tmp_path):
+    attributes = tmp_path / "attributes"
+    words = ["--images", str(place / "BSDS500"), "--run", str(tmp_path / "run")]
+    config = parse_flags(learn_contours.Config, [*words, "--attributes", str(attributes)])
+    with pytest.raises(RunError, match="attributes"):
+        learn_contours.main(config)
+
+
 def test_a_recipe_of_another_kind_is_refused(place, tmp_path):
     words = ["--images", str(place / "BSDS500"), "--run", str(tmp_path / "run")]
     config = parse_flags(learn_contours.Config, [*words, "--recipe", "paper"])
-    with pytest.raises(ValueError, match=r"`--recipe` must be one of contours_small\. Received"):
+    with pytest.raises(ValueError, match=r"`--recipe` must be one of contours_attributes, contours_paper, contours_small"):
         learn_contours.main(config)

@@ -59,8 +59,14 @@ def contour_batches(
         photograph have one.
 
     Raises:
-        ValueError: if a photograph is smaller than the places need.
+        ValueError: if a photograph is smaller than the places need, or the recipe's network sees
+            more than 107 pixels.
     """
+    if recipe.local_response:
+        raise ValueError(
+            "Crops are for networks without local response normalisation, which sees beyond them: "
+            'give `examples="patches"`. Received: local_response=True'
+        )
     reach = STRIDE * (recipe.positions - 1) + 1
     smallest = min(min(one.shape[:2]) for one in images.pixels)
     if smallest < max(reach, MARGIN + 1):

@@ -109,7 +109,7 @@ def learn_contours(
             run,
             num_steps=recipe.optimizer_steps,
             epoch_size=min(EPOCH, recipe.optimizer_steps),
-            rate_at=cosine_to_zero(recipe.learning_rate),
+            rate_at=_schedule(recipe),
             checkpoint_minutes=recipe.checkpoint_minutes,
             resumed=resumed,
             callbacks=callbacks,
@@ -142,6 +142,14 @@ def learn_contours(
         )
         run.finish(summary)
     return summary
+
+
+def _schedule(recipe: ContourRecipe) -> Callable[[float], float]:
+    """Gives the learning rate at a share of the steps."""
+    if recipe.drop_steps is None:
+        return cosine_to_zero(recipe.learning_rate)
+    drops = recipe.optimizer_steps / recipe.drop_steps
+    return lambda share: recipe.learning_rate * 0.1 ** int(share * drops)
 
 
 def _prior(images: ContourImages, recipe: ContourRecipe) -> float:
@@ -198,7 +206,11 @@ def build_learner(
             label_attributes=label_attributes,
         )
     jit = "auto" if tf.config.list_physical_devices("GPU") else False  # slower on a CPU
-    optimizer = keras.optimizers.Adam(recipe.learning_rate)
+    optimizer = (
+        keras.optimizers.Adam(recipe.learning_rate)
+        if recipe.optimizer == "adam"
+        else keras.optimizers.SGD(recipe.learning_rate, momentum=0.9)
+    )
     learner.compile(optimizer=optimizer, jit_compile=jit)
     return learner
 

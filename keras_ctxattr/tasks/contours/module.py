@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_ctxattr.runs import write_atomically, write_json
 from keras_ctxattr.runs.identity import versions
 from keras_ctxattr.tasks.contours.codebook import CodeBook
-from keras_ctxattr.tasks.contours.network import WINDOW, dense_network
+from keras_ctxattr.tasks.contours.network import dense_network, window_of
 from keras_ctxattr.tasks.contours.transfer import PatchTransfer
 
 DESCRIPTION = "contours.json"
@@ -49,6 +49,7 @@ class ContourModule(tf.train.Checkpoint):
             )
         self._transfer = PatchTransfer(book, **settings) if book is not None else None
         self.variables = [variable.value for variable in dense.variables]
+        self._margin = window_of(network) // 2
         # A Keras model as an attribute would be saved as one.
         self._chances = lambda pixels: dense(pixels, training=False)
 
@@ -58,7 +59,7 @@ class ContourModule(tf.train.Checkpoint):
     )
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Gives the maps."""
-        chances = self._chances(mirror_edges(images * 255, WINDOW // 2))
+        chances = self._chances(mirror_edges(images * 255, self._margin))
         maps = {"edges": chances[..., 0], "attributes": chances[..., 1:]}
         if self._transfer is not None:
             maps["patches"] = tf.map_fn(self._transfer, chances, fn_output_signature=tf.float32)
@@ -121,7 +122,7 @@ def export_contours(
     described = {
         "format": FORMAT,
         "num_attributes": network.output_shape[-1] - 1,
-        "window": WINDOW,
+        "window": window_of(network),
         "codes": 0 if book is None else len(book),
         "transfer": settings,
         "trained_on": metadata or {},

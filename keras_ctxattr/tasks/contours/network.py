@@ -8,12 +8,12 @@ import tensorflow as tf
 from keras import layers, ops
 
 from keras_ctxattr.backbones.conversion import dense_evaluation, fold_batch_normalization
-from keras_ctxattr.layers import CeilMaxPooling2D
+from keras_ctxattr.layers import CeilMaxPooling2D, WithinChannelNormalization
 from keras_ctxattr.tasks.contours.labels import CONTOUR, NONE
 from keras_ctxattr.tasks.contours.recipe import ContourRecipe
 
 WINDOW = 107
-"""Pixels of a side that the network sees."""
+"""Pixels of a side that the network sees, if there is no local response normalisation."""
 
 STRIDE = 8
 """Pixels between the windows of neighbouring outputs."""
@@ -39,8 +39,9 @@ def contour_network(
         padded: whether it takes patches.
 
     Returns:
-        A `keras.Model`, uint8 or float32 `[batch, 107 + 8 m, 107 + 8 n, 3]`, 0 to 255 -> float32
-        logits `[batch, 1 + m, 1 + n, 1 + num_attributes]`, the first one of a contour. If padded,
+        A `keras.Model`, uint8 or float32 `[batch, 107 + 8 m, 107 + 8 n, 3]` (or 135 + ..., see
+        `window_of`), 0 to 255 -> float32 logits `[batch, 1 + m, 1 + n, 1 + num_attributes]`, the
+        first one of a contour. If padded,
         `[batch, 45, 45, 3]` -> `[batch, 1, 1, 1 + num_attributes]`, centred on row and column 23.
 
     Reference:
@@ -55,6 +56,9 @@ def contour_network(
         if number < len(recipe.widths):
             pool = CeilMaxPooling2D() if padded else layers.MaxPooling2D(_POOL, 2)
             maps = pool(maps)
+            if recipe.local_response:
+                name = f"norm{number}"
+                maps = WithinChannelNormalization(padding=padding, name=name)(maps)
     maps = _convolve(maps, recipe.hidden_units, "fc1", recipe, "valid")
     maps = layers.Dropout(recipe.dropout, name="fc1_drop")(maps)
     outputs = layers.Conv2D(1 + num_attributes, 1, dtype="float32", name="logits")(maps)
@@ -71,6 +75,17 @@ def _convolve(maps: Any, width: int, name: str, recipe: ContourRecipe, padding: 
     if recipe.normalize:
         maps = layers.BatchNormalization(momentum=0.95, name=f"{name}_norm")(maps)
     return layers.ReLU(name=f"{name}_relu")(maps)
+
+
+def window_of(network: keras.Model) -> int:
+    """Gives the pixels of a side that a network which pads nothing sees: 107 or 135."""
+    # A normalisation sees one cell more to either side, of the stride after its pooling.
+    numbers = [
+        int(layer.name.removeprefix("norm"))
+        for layer in network.layers
+        if isinstance(layer, WithinChannelNormalization)
+    ]
+    return WINDOW + sum(2 * 2**number for number in numbers)
 
 
 def unpadded_network(network: keras.Model, recipe: ContourRecipe) -> keras.Model:
@@ -101,9 +116,10 @@ def dense_network(network: keras.Model) -> keras.Model:
 
     Returns:
         A `keras.Model`, float32 `[batch, height, width, 3]`, 0 to 255 -> float32 `[batch, height -
-        106, width - 106, 1 + num_attributes]` in (0, 1).
+        window + 1, width - window + 1, 1 + num_attributes]` in (0, 1).
     """
-    dense = dense_evaluation(fold_batch_normalization(network, patch_size=WINDOW), WINDOW)
+    window = window_of(network)
+    dense = dense_evaluation(fold_batch_normalization(network, patch_size=window), window)
     chances = layers.Activation("sigmoid", dtype="float32", name="chances")(dense.output)
     return keras.Model(dense.input, chances, name=network.name)
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 EXAMPLES = ("crops", "patches")
+OPTIMIZERS = ("adam", "sgd")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,6 +15,8 @@ class ContourRecipe:
         hidden_units: of the layer before the outputs.
         dropout: share of these that training sets to 0.
         normalize: whether batch normalisation follows each convolution; the papers have none.
+        local_response: whether local response normalisation within channels follows the first
+            three, as in the papers; a network that pads nothing then sees 135 pixels, not 107.
         examples: `"crops"`: the network is evaluated at many places of crops at once; or
             `"patches"`, as in the papers: of patches of 45 x 45 pixels, zeros around them.
         crops_per_batch: crops in a step, each of another photograph.
@@ -22,7 +25,10 @@ class ContourRecipe:
             nearer and no contour itself is left out.
         flip: whether crops are mirrored and turned by quarters.
         optimizer_steps: training steps.
-        learning_rate: of Adam, at the start; it follows half a cosine to 0.
+        optimizer: `"adam"`, or `"sgd"` with a momentum of .9.
+        learning_rate: at the start.
+        drop_steps: steps after which the rate is divided by 10, again and again; None: it follows
+            half a cosine to 0.
         contour_share: weight of the contours' loss; the rest is that of the other pixels.
         attribute_weight: weight of the attributes' loss beside the contours'.
         patches_per_batch: patches in a step, half of them on contours.
@@ -42,13 +48,16 @@ class ContourRecipe:
     hidden_units: int = 128
     dropout: float = 0.5
     normalize: bool = True
+    local_response: bool = False
     examples: str = "crops"
     crops_per_batch: int = 4
     positions: int = 24
     min_distance: float = 2.0
     flip: bool = True
-    optimizer_steps: int = 8000
+    optimizer_steps: int = 5000
+    optimizer: str = "adam"
     learning_rate: float = 0.001
+    drop_steps: int | None = None
     contour_share: float = 0.5
     attribute_weight: float = 1.0
     patches_per_batch: int = 64
@@ -74,10 +83,13 @@ class ContourRecipe:
                 f"`{'`, `'.join(wrong)}` must be at least 1, and `widths` four. "
                 f"Received: {', '.join(f'{name}={getattr(self, name)}' for name in wrong)}"
             )
-        if self.examples not in EXAMPLES:
-            raise ValueError(
-                f"`examples` must be one of {', '.join(EXAMPLES)}. Received: {self.examples}"
-            )
+        for name, choices in (("examples", EXAMPLES), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(choices)}. Received: {getattr(self, name)}"
+                )
+        if self.drop_steps is not None and self.drop_steps < 1:
+            raise ValueError(f"`drop_steps` must be at least 1. Received: {self.drop_steps}")
         if not (0 <= self.dropout < 1 and 0 < self.contour_share < 1 and self.learning_rate > 0):
             raise ValueError(
                 "`dropout` must be at least 0 and under 1, `contour_share` between 0 and 1 and "

@@ -47,6 +47,16 @@ def test_photographs_lie_beside_what_was_drawn(place):
         assert boundaries.sum() == 60
 
 
+def test_photographs_may_be_elsewhere(place, tmp_path):
+    (tmp_path / "images").rename(tmp_path / "photographs")
+    images = read_contour_images(place, "val", place / "photographs")
+    assert images.names == ("21", "8")
+    assert [round(float(pixels.mean())) for pixels in images.pixels] == [21, 8]
+    (place / "photographs/val/21.jpg").unlink()
+    with pytest.raises(CollectionError, match=r"photographs without 21 \(1 of 2 missing\)"):
+        read_contour_images(place, "val", place / "photographs")
+
+
 def test_what_is_missing_or_does_not_fit_is_named(place):
     (place / "images/val/8.jpg").unlink()
     with pytest.raises(CollectionError, match=r"without images/val/8.jpg \(1 of 2 missing\)"):

@@ -1,5 +1,7 @@
 """The contour network: what it sees, what has no gradient, one pass for every pixel."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from keras_ctxattr.tasks.contours.network import (
     WINDOW,
     balanced_cross_entropy,
     contour_network,
+    window_of,
 )
 from keras_ctxattr.tasks.contours.recipe import ContourRecipe
 from tests.tasks.contours.drawings import draw_discs
@@ -65,6 +68,25 @@ def test_one_pass_gives_what_each_window_gives(network):
         np.testing.assert_allclose(found[some[:, 0], some[:, 1]], expected, atol=1e-4)
 
 
+def test_with_local_response_normalisation_one_pass_gives_what_each_window_gives():
+    recipe = dataclasses.replace(RECIPE, local_response=True, normalize=False)
+    keras.utils.set_random_seed(0)
+    network = contour_network(1, recipe)
+    window = window_of(network)
+    assert window == 135
+    assert network.compute_output_shape((1, window, window, 3)) == (1, 1, 1, 2)
+    photograph = draw_discs(1).pixels[0]
+    found = contour_detector(network)(photograph)
+    margin = (window // 2, window // 2)
+    padded = np.pad(photograph, (margin, margin, (0, 0)), "reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (window, window), (0, 1))
+    height, width = photograph.shape[:2]
+    places = np.random.default_rng(1).integers(0, [height, width], (60, 2))
+    seen = np.moveaxis(windows[places[:, 0], places[:, 1]], 1, -1).astype("float32")
+    expected = 1 / (1 + np.exp(-np.asarray(network(seen))[:, 0, 0]))
+    np.testing.assert_allclose(found[places[:, 0], places[:, 1]], expected, atol=1e-4)
+
+
 def test_what_is_unsure_or_missing_has_no_gradient():
     generator = np.random.default_rng(0)
     labels = generator.integers(-1, 2, (2, 5, 5)).astype("int8")
@@ -102,6 +124,8 @@ def test_every_attribute_is_balanced_by_itself():
         ({"positions": 0}, "positions=0"),
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"contour_share": 0.0}, "contour_share=0.0"),
+        ({"optimizer": "lion"}, "`optimizer` must be one of adam, sgd"),
+        ({"drop_steps": 0}, "`drop_steps` must be at least 1"),
     ],
 )
 def test_impossible_recipes_are_refused(changes, told):

@@ -13,10 +13,12 @@ from keras_ctxattr.tasks.contours.network import (
     WINDOW,
     contour_network,
     unpadded_network,
+    window_of,
 )
 from keras_ctxattr.tasks.contours.patches import MIDDLE, patch_batches
 from keras_ctxattr.tasks.contours.recipe import ContourRecipe
 from tests.tasks.contours.drawings import draw_discs, make_attributes
+from training.configs import load_recipe
 
 RECIPE = ContourRecipe(
     examples="patches",
@@ -120,6 +122,35 @@ def test_a_network_learns_of_patches_and_pads_nothing_afterwards(tmp_path):
     assert 0 <= summary["bits_found"] <= 1
     network = load_contour_network(tmp_path / "run")
     assert network.compute_output_shape((1, WINDOW, WINDOW, 3)) == (1, 1, 1, 9)
+
+
+def test_the_papers_recipe_takes_steps_of_the_papers_rates(tmp_path):
+    recipe = dataclasses.replace(
+        load_recipe("contours_paper", ContourRecipe),
+        widths=(4, 5, 6, 7),
+        patches_per_batch=6,
+        optimizer_steps=6,
+        drop_steps=2,
+        dtype_policy="float32",
+    )
+    learn_contours(draw_discs(), tmp_path / "run", recipe, callbacks=[rates := Rates()])
+    np.testing.assert_allclose(rates.seen, [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001], rtol=1e-5)
+    assert window_of(load_contour_network(tmp_path / "run")) == 135
+
+
+class Rates(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(float(self.model.optimizer.learning_rate))
+
+
+def test_crops_are_not_for_networks_that_see_beyond_them(tmp_path):
+    recipe = dataclasses.replace(RECIPE, examples="crops", local_response=True, positions=6)
+    with pytest.raises(ValueError, match='give `examples="patches"`'):
+        learn_contours(draw_discs(), tmp_path / "run", recipe)
 
 
 def test_unknown_examples_are_refused():
