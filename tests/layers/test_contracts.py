@@ -40,6 +40,11 @@ CASES = {
     "fragments": (lambda: layers.MapFragments2D(3, name="fragments"), [ACTIVATIONS], {}),
     "joined": (lambda: layers.JoinedFragments2D(1, name="joined"), [ACTIVATIONS], {}),
     "lrn": (lambda: layers.LocalResponseNormalization(3, 2e-4, name="lrn"), [ACTIVATIONS], {}),
+    "within_channel": (
+        lambda: layers.WithinChannelNormalization(5, 0.2, 0.5, "valid", name="within"),
+        [ACTIVATIONS],
+        {},
+    ),
     "contrast": (lambda: layers.ContrastNormalization(True, name="contrast"), [PATCHES], {}),
     "scaling": (lambda: layers.FeatureScaling(0.9, name="scaling"), [FEATURES], {}),
     "mean": (lambda: layers.MeanSubtraction((1, 2, 3), name="mean"), [PATCHES], {}),

@@ -104,5 +104,8 @@ def test_attributes_that_are_not_there_are_told(place, tmp_path):
 def test_a_recipe_of_another_kind_is_refused(place, tmp_path):
     words = ["--images", str(place / "BSDS500"), "--run", str(tmp_path / "run")]
     config = parse_flags(learn_contours.Config, [*words, "--recipe", "paper"])
-    with pytest.raises(ValueError, match=r"`--recipe` must be one of contours_attributes, contours_paper, contours_small"):
+    with pytest.raises(
+        ValueError,
+        match=r"`--recipe` must be one of contours_attributes, contours_paper, contours_small",
+    ):
         learn_contours.main(config)
