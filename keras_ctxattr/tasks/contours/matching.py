@@ -238,16 +238,7 @@ def _solve_as_benchmark(graph: _Graph, generator: np.random.Generator) -> Pairs:
     row_knows = _draw_others(n, generator)
     column_knows = _draw_others(m, generator)
     outlier_knows = _draw(m, n, generator)
-    is_known = np.zeros(n, bool)
-    is_known[outlier_knows] = True
-    wanted = None
-    if not is_known.all():
-        takers = np.nonzero(~is_known[row_knows])
-        lonely = row_knows[takers]
-        wanted = (takers[0], (np.cumsum(~is_known) - 1)[lonely])
-        if len(lonely) == 0:
-            wanted = None
-    pairs = _solve(graph, wanted)
+    pairs = _solve(graph, _find_lonely(row_knows, outlier_knows))
 
     cheap = [
         (np.repeat(np.arange(n), row_knows.shape[1]), m + row_knows.ravel()),
@@ -265,6 +256,23 @@ def _solve_as_benchmark(graph: _Graph, generator: np.random.Generator) -> Pairs:
     found = _assign(edges, (n + m, n + m))
     is_pair = (found[0] < n) & (found[1] < m)
     return found[0][is_pair], found[1][is_pair]
+
+
+def _find_lonely(row_knows: np.ndarray, outlier_knows: np.ndarray) -> Pairs | None:
+    """Finds the columns' outliers that no outlier knows, and the rows that do.
+
+    Args:
+        row_knows: int `[n, 6]`, of each row.
+        outlier_knows: int `[m, 6]`, of each of the rows' outliers.
+
+    Returns:
+        (rows, which of the lonely outliers, counted from 0), or None where no row knows one.
+    """
+    is_lonely = np.ones(len(row_knows), bool)
+    is_lonely[outlier_knows] = False
+    takers, places = np.nonzero(is_lonely[row_knows])
+    numbers = np.cumsum(is_lonely) - 1
+    return (takers, numbers[row_knows[takers, places]]) if len(takers) else None
 
 
 def _can_assign_rest(edges: list[Pairs], pairs: Pairs, shape: tuple[int, int]) -> bool:
