@@ -1,0 +1,1 @@
+"""Objects that a collection shows again and again: constellations of patches."""
