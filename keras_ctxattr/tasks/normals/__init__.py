@@ -1,0 +1,1 @@
+"""Surface normals: from depth, and how well they are predicted."""
