@@ -133,7 +133,7 @@ def _compare_padding(
         "mean_chance_padded": float(alone.mean()),
         "mean_difference": float(np.abs(differences).mean()),
         "max_difference": float(np.abs(differences).max()),
-        "correlation": float(np.corrcoef(alone, together)[0, 1]),
+        "correlation": float(np.corrcoef(alone, together)[0, 1]) if alone.std() > 0 else 0.0,
     }
 
 

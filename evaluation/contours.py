@@ -14,6 +14,7 @@ curve.png, precision by recall over lines of equal F. An image takes some 15 sec
 """
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,7 @@ from keras_ctxattr.tasks.contours.formats import write_contour_map, write_offici
 from keras_ctxattr.tasks.contours.labels import read_contour_images
 from keras_ctxattr.tasks.contours.learning import load_code_book, load_contour_network
 from keras_ctxattr.tasks.contours.matching import BENCHMARK_SEED, MATCHINGS, MAX_DISTANCE
-from keras_ctxattr.tasks.contours.module import ContourModule
+from keras_ctxattr.tasks.contours.module import ContourModule, read_description
 from keras_ctxattr.tasks.contours.suppression import suppress_non_maxima
 from keras_ctxattr.tasks.contours.tasks import by_number, match_maps
 from keras_ctxattr.tasks.contours.transfer import DECODINGS, REACH, SHARPNESS
@@ -111,12 +112,36 @@ class Config:
                 "Give one of `--pred`, `--run`, `--module` and `--canny`. "
                 f"Received: {', '.join(given) or 'none'}"
             )
+        for name, modes in _BELONGS.items():
+            if getattr(self, name) != _DEFAULTS[name] and given[0] not in modes:
+                raise ValueError(
+                    f"`--{name.replace('_', '-')}` belongs to "
+                    f"{' and '.join(f'`--{mode}`' for mode in modes)}. Received: --{given[0]}"
+                )
+        laying = [name for name in _LAYING if getattr(self, name) != _DEFAULTS[name]]
+        if laying and self.map == "edges":
+            raise ValueError(
+                f"`--{laying[0]}` belongs to `--map patches`. Received: --map {self.map}"
+            )
         if self.map not in MAPS:
             raise ValueError(f"`--map` must be one of {', '.join(MAPS)}. Received: {self.map}")
         if self.matching not in MATCHINGS:
             raise ValueError(
                 f"`--matching` must be one of {', '.join(MATCHINGS)}. Received: {self.matching}"
             )
+
+
+_LAYING = ("stride", "reach", "decoding", "sharpness", "unweighted")
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Config)}
+# Flag -> the ways to get maps that it changes; others refuse it.
+_BELONGS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(_LAYING, ("run",)),
+    "map": ("run", "module"),
+    "images": ("run", "module", "canny"),
+    "suppress": ("pred",),
+    "canny_sigma": ("canny",),
+    "canny_ratio": ("canny",),
+}
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -130,7 +155,7 @@ def main(config: Config) -> dict[str, Any]:
     with show_progress("matching contours") as progress:
         values = score_contours(
             tasks,
-            num_processes=config.processes,
+            num_processes=config.processes or os.cpu_count() or 1,
             progress=lambda done: progress(done, len(tasks)),
             thresholds=config.thresholds,
             matching=config.matching,
@@ -157,7 +182,11 @@ def main(config: Config) -> dict[str, Any]:
             "images": config.split or "all of --gt",
             "num_images": len(matched),
             "num_pixels": int(sum(sizes)),
-            "sources": [str(config.gt), *([str(config.pred)] if config.pred else [])],
+            "sources": [
+                str(source)
+                for source in (config.gt, config.images, config.pred, config.run, config.module)
+                if source is not None
+            ],
         },
     )
 
@@ -175,8 +204,8 @@ def _read(config: Config, folder: Path) -> Matched:
 
 def _detect(config: Config, out: Path) -> Matched:
     """Detects contours in the photographs of the ground truth, and writes the maps."""
-    images = read_contour_images(config.gt, config.split, config.images)
     detect = _detector(config)
+    images = read_contour_images(config.gt, config.split, config.images)
     (out / "maps").mkdir(parents=True, exist_ok=True)
     matched = []
     rows = sorted(range(len(images)), key=lambda row: by_number(images.names[row]))[_rows(config)]
@@ -205,19 +234,18 @@ def _detector(config: Config) -> Callable[[np.ndarray], np.ndarray]:
 
 def _load_module(config: Config) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     if config.run is None:
-        loaded = tf.saved_model.load(str(config.module))
-        has_patches = "patches" in loaded.signatures["serving_default"].structured_outputs
+        described = read_description(config.module or "")
+        loaded, has_patches = tf.saved_model.load(str(config.module)), described["codes"] > 0
     else:
         book = load_code_book(config.run)
         has_patches = book is not None
-        settings = {
-            "stride": config.stride,
-            "reach": config.reach,
-            "decoding": config.decoding,
-            "sharpness": config.sharpness,
-            "weighted": not config.unweighted,
-        }
-        loaded = ContourModule(load_contour_network(config.run), book, **settings)
+        settings = {name: getattr(config, name) for name in _LAYING if name != "unweighted"}
+        loaded = ContourModule(
+            load_contour_network(config.run),
+            book if config.map == "patches" else None,
+            **settings,
+            weighted=not config.unweighted,
+        )
     if config.map == "patches" and not has_patches:
         raise ValueError(
             "`--map patches` needs a network that has learnt attributes (`--attributes`). "

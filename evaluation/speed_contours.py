@@ -11,6 +11,7 @@
 """
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 
@@ -131,7 +132,9 @@ def _draw_book(images: ContourImages) -> CodeBook:
 
 def _measure_benchmark(images: ContourImages, chosen: np.ndarray, thresholds: int) -> float:
     tasks = [(_gradient_map(images.pixels[row]), images.boundaries[row]) for row in chosen]
-    return len(tasks) / _time(lambda: count_images(tasks, thresholds=thresholds))
+    processes = os.cpu_count() or 1
+    taken = _time(lambda: count_images(tasks, num_processes=processes, thresholds=thresholds))
+    return len(tasks) / taken
 
 
 def _gradient_map(photograph: np.ndarray) -> np.ndarray:

@@ -65,6 +65,10 @@ def test_suppression_is_a_step_of_its_own(place):
         (("--matching", "greedy"), "`--matching` must be one of"),
         (("--thresholds", "0"), "`--thresholds` must be at least 1"),
         (("--processes", "0"), "`--processes` must be"),
+        (("--map", "patches"), "`--map` belongs to `--run` and `--module`. Received: --pred"),
+        (("--stride", "2"), "`--stride` belongs to `--run`. Received: --pred"),
+        (("--canny-sigma", "2"), "`--canny-sigma` belongs to `--canny`. Received: --pred"),
+        (("--images", "X"), "`--images` belongs to `--run` and `--module` and `--canny`"),
     ],
 )
 def test_impossible_flags_are_one_line(place, capsys, flags, told):
@@ -95,3 +99,24 @@ def test_canny_detects_first_and_leaves_its_maps(place):
     again = [*words[:2], "--pred", str(place / "out/maps"), *words[3:]]
     again[again.index("--out") + 1] = str(place / "again")
     assert contours.main(parse_flags(contours.Config, again))["ods"] == results["ods"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--run", "R", "--suppress"), "`--suppress` belongs to `--pred`. Received: --run"),
+        (("--run", "R", "--stride", "2"), "`--stride` belongs to `--map patches`"),
+        (("--module", "M", "--reach", "3"), "`--reach` belongs to `--run`. Received: --module"),
+        (("--run", "R", "--map", "both"), "`--map` must be one of edges, patches"),
+    ],
+)
+def test_flags_of_other_ways_are_refused(capsys, flags, told):
+    with pytest.raises(SystemExit):
+        parse_flags(contours.Config, ["--gt", "G", "--out", "O", *flags])
+    assert told in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_module_is_told(place):
+    words = ["--module", str(place), "--gt", str(place / "BSDS500"), "--out", str(place / "out")]
+    with pytest.raises(ValueError, match=r"with contours\.json"):
+        contours.main(parse_flags(contours.Config, words))

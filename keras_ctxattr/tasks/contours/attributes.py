@@ -82,6 +82,11 @@ def read_contour_attributes(folder: str | Path) -> ContourAttributes:
     hasher = load_hasher(folder)
     run = Run.read(folder)
     source = run.config["source"]
+    if not {"clusters", "round"} <= set(source):
+        raise ValueError(
+            "The run must know the clusters that it was learnt from, as those of "
+            f"`training.learn_attributes` do. Received: {folder}, learnt from {source or '?'}"
+        )
     patches = open_round(source["clusters"], source["round"]).patches
     if patches.config.get("unit") != "contour":
         raise ValueError(

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -72,7 +71,7 @@ def count_pixels(
 def score_contours(
     tasks: Iterable[Task],
     *,
-    num_processes: int | None = None,
+    num_processes: int = 1,
     progress: Callable[[int], None] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
@@ -80,7 +79,8 @@ def score_contours(
 
     Args:
         tasks: for each image (contour map, annotators' boundaries), as `count_pixels` takes them.
-        num_processes: how many images are worked on at a time; as many as there are cores if None.
+        num_processes: how many images are worked on at a time. With more than one, a script must
+            keep what it does under `if __name__ == "__main__":`, since each process imports it.
         progress: called with the number of images done.
         **settings: of `count_pixels`.
 
@@ -90,7 +90,7 @@ def score_contours(
     Example:
         >>> truth = np.zeros((1, 40, 40), bool)
         >>> truth[0, 20] = True
-        >>> score_contours([(truth[0] * 0.7, truth)], num_processes=1, thresholds=9)["ods"]["f"]
+        >>> score_contours([(truth[0] * 0.7, truth)], thresholds=9)["ods"]["f"]
         1.0
     """
     return summarize_contours(
@@ -101,13 +101,12 @@ def score_contours(
 def count_images(
     tasks: Iterable[Task],
     *,
-    num_processes: int | None = None,
+    num_processes: int = 1,
     progress: Callable[[int], None] | None = None,
     **settings: Any,
 ) -> Sequence[ContourCounts]:
     """Gives the counts of each image, in order; the arguments are those of `score_contours`."""
-    workers = num_processes or os.cpu_count() or 1
-    if workers == 1:
+    if num_processes == 1:
         results: list[ContourCounts] = []
         for task in tasks:
             results.append(count_pixels(*task, **settings))
@@ -115,10 +114,15 @@ def count_images(
         return results
     # "spawn": a process with TensorFlow's threads may not be forked.
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(num_processes, context) as pool:
         futures = [pool.submit(count_pixels, *task, **settings) for task in tasks]
-        for done, _ in enumerate(concurrent.futures.as_completed(futures), 1):
-            _tell(progress, done)
+        try:
+            for done, future in enumerate(concurrent.futures.as_completed(futures), 1):
+                future.result()
+                _tell(progress, done)
+        except BaseException:  # the others need not be counted
+            pool.shutdown(cancel_futures=True)
+            raise
         return [future.result() for future in futures]
 
 

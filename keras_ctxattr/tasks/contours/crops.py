@@ -55,8 +55,8 @@ def contour_batches(
         label of the pixel in the middle of each place's window. With `patches` also (uint8 `[crops,
         n, 45, 45]`, int32 `[crops, n]`): what one of those who drew a contour there drew around a
         place, 255 on contours, turned as the crop is; and the place's number, row by row, or -1
-        where there are no more. n is `patches_per_crop`; only places whose patch lies in the
-        photograph have one.
+        where there are no more. n is `patches_per_crop`, or all places if they are fewer; only
+        places whose patch lies in the photograph have one.
 
     Raises:
         ValueError: if a photograph is smaller than the places need, or the recipe's network sees
@@ -106,9 +106,8 @@ def contour_batches(
         if not patches:
             return examples
         draws = tf.random.fold_in(key, 2)
-        return *examples, *_cut_patches(
-            maps[1][..., 0], grids[1] > 0, recipe.patches_per_crop, draws
-        )
+        most = min(recipe.patches_per_crop, recipe.positions**2)
+        return *examples, *_cut_patches(maps[1][..., 0], grids[1] > 0, most, draws)
 
     elements = tf.data.Dataset.range(first_step * count, _ENDLESS)
     crops = elements.map(cut, num_parallel_calls=2, deterministic=True)

@@ -57,8 +57,16 @@ def read_contour_images(
         rows = {key: row for row, key in enumerate(manifest.keys)}
         wanted = [image.key for image in drawn]
     else:
-        rows = {PurePath(key).stem: row for row, key in enumerate(manifest.keys)}
         wanted = [image.name for image in drawn]
+        rows = {}
+        for row, key in enumerate(manifest.keys):
+            name = PurePath(key).stem
+            if name in rows and name in wanted:
+                raise CollectionError(
+                    "There must be one photograph of a name. "
+                    f"Received: {photographs} with {manifest.keys[rows[name]]} and {key}"
+                )
+            rows[name] = row
     missing = [name for name in wanted if name not in rows]
     if missing:
         raise CollectionError(

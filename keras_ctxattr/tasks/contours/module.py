@@ -1,5 +1,6 @@
 """Contours of photographs of any size, as a function in graph and as a SavedModel."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ class ContourModule(tf.train.Checkpoint):
     - `attributes`: float32 `[batch, height, width, K]`, the chances of its attributes;
     - `patches`, with a code book: float32 `[batch, height, width]`, see `PatchTransfer`.
 
-    None are suppressed where they are no crests: `suppress_non_maxima` does that.
+    It computes in float32 whatever policy the network was trained under. No map is suppressed where
+    it is no crest: `suppress_non_maxima` does that.
 
     Args:
         network: made by `contour_network`, trained.
@@ -80,6 +82,7 @@ def mirror_edges(images: tf.Tensor, margin: int) -> tf.Tensor:
         last = tf.shape(images)[axis] - 1
         message = "Images must be at least 2 pixels a side. Received:"
         check = tf.debugging.Assert(last > 0, [message, last + 1])
+        # Outside of a graph the check is done by now, and nothing is given.
         with tf.control_dependencies([check] if check is not None else []):
             places = tf.math.floormod(tf.range(-margin, last + 1 + margin), 2 * last)
         images = tf.gather(images, tf.minimum(places, 2 * last - places), axis=axis)
@@ -133,3 +136,25 @@ def export_contours(
         tf.saved_model.save(module, str(partial), signatures=module.__call__)
         write_json(partial / DESCRIPTION, described)
     return Path(directory)
+
+
+def read_description(directory: str | Path) -> dict[str, Any]:
+    """Gives the contents of a module's `contours.json`.
+
+    Raises:
+        ValueError: if the folder holds no module of contours, or one of another format.
+    """
+    try:
+        described = json.loads((Path(directory) / DESCRIPTION).read_text(encoding="utf-8"))
+        written = described["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            "A module of contours must be a folder that `training.learn_contours` or "
+            f"`export_contours` wrote, with {DESCRIPTION}. Received: {directory}"
+        ) from error
+    if written != FORMAT:
+        raise ValueError(
+            f"The module must be of format {FORMAT}; export again. Received: format {written} in "
+            f"{directory}"
+        )
+    return described

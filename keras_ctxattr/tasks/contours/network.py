@@ -109,7 +109,7 @@ def shift_contour_logit(network: keras.Model, shift: float) -> None:
 
 
 def dense_network(network: keras.Model) -> keras.Model:
-    """Gives the network's probabilities at every pixel, without batch normalisation.
+    """Gives the network's probabilities at every pixel, in float32, without batch normalisation.
 
     Args:
         network: made by `contour_network`.

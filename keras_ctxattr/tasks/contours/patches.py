@@ -134,9 +134,4 @@ def _lay_out(images: ContourImages, recipe: ContourRecipe, seed: int) -> _Places
     chosen = [
         generator.permutation(np.concatenate(found[kind]))[:_MAX_PLACES] for kind in (CONTOUR, NONE)
     ]
-    if not all(len(one) for one in chosen):
-        raise ValueError(
-            "There must be contours in the photographs and pixels away from them. "
-            f"Received: {len(chosen[0])} pixels on contours and {len(chosen[1])} away"
-        )
     return _Places(*map(tf.constant, (pixels, drawn, *chosen, sizes)))

@@ -76,6 +76,11 @@ class ContourRecipe:
             "patches_per_crop",
         )
         wrong = [name for name in counts if getattr(self, name) < 1]
+        if not (self.min_distance > 1 and self.attribute_weight >= 0):
+            raise ValueError(
+                "`min_distance` must be over 1, and `attribute_weight` not under 0. Received: "
+                f"min_distance={self.min_distance}, attribute_weight={self.attribute_weight}"
+            )
         if len(self.widths) != 4 or min(self.widths) < 1:
             wrong.append("widths")
         if wrong:

@@ -37,7 +37,8 @@ class PatchTransfer(tf.Module):
 
     Args:
         book: codes and patches.
-        stride: pixels between those that lay their patches, both ways.
+        stride: pixels between those that lay their patches, both ways. Over 1, what is laid is
+            spread by a triangle as wide, or the map would show which pixels did.
         weighted: whether patches weigh as the chance of a contour in their middle; if not, all
             weigh the same.
         sharpness: power of that chance.
@@ -107,10 +108,20 @@ class PatchTransfer(tf.Module):
             side[0] * side[1],
         )
         inside = slice(self.reach, -self.reach)
-        lines = tf.reshape(votes, side)[inside, inside]
+        lines = self._spread(tf.reshape(votes, side))[inside, inside]
         lines *= self.stride**2 / (2 * self.reach + 1)
         lines **= 1 / self.sharpness
         return lines / (1 + lines)
+
+    def _spread(self, votes: tf.Tensor) -> tf.Tensor:
+        """Spreads what a pixel has laid over those that it stands for."""
+        if self.stride == 1:
+            return votes
+        triangle = np.bartlett(2 * self.stride + 1)[1:-1] / self.stride
+        for kernel in (triangle[:, None], triangle[None]):
+            filters = tf.constant(kernel[..., None, None], tf.float32)
+            votes = tf.nn.conv2d(votes[None, ..., None], filters, 1, "SAME")[0, ..., 0]
+        return votes
 
     def look_up(self, chances: tf.Tensor) -> tf.Tensor:
         """Gives the book's row for chances of attributes, int32 `[n]` of float32 `[n, K]`."""

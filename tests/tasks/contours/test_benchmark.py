@@ -1,15 +1,21 @@
 """The benchmark: official numbers, laws, several processes."""
 
+import ast
 import io
+import re
+import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from keras_ctxattr.tasks.contours.benchmark import count_images, count_pixels, score_contours
-from keras_ctxattr.tasks.contours.formats import write_official_results
+from keras_ctxattr.tasks.contours.formats import write_contour_map, write_official_results
 from keras_ctxattr.tasks.contours.tasks import read_tasks
+from tests.tasks.contours.test_formats import write_truth
 
 
 def draw_task(seed, shape=(40, 50)):
@@ -90,8 +96,33 @@ def test_several_processes_count_the_same():
     assert told == [1, 2, 3]
 
 
+def test_an_error_ends_the_work_of_all_processes():
+    tasks = [draw_task(0), (np.full((40, 50), 2.0), draw_task(0)[1]), *[draw_task(1)] * 40]
+    told = []
+    with pytest.raises(ValueError, match="numbers from 0 to 1"):
+        count_images(tasks, num_processes=2, thresholds=9, progress=told.append)
+    assert len(told) < 41
+
+
+def test_a_script_of_three_lines_scores_a_folder(tmp_path):
+    """It may be written without a guard against being imported."""
+    scores, lines = draw_task(0)
+    (tmp_path / "maps").mkdir()
+    write_contour_map(tmp_path / "maps/1.png", scores)
+    write_truth(tmp_path / "truth/1.mat", lines)
+    docs = (Path(__file__).parents[3] / "docs/contours.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```py\n(.*?)```", docs, re.DOTALL)[:1]
+    assert "score_contours" in snippet
+    snippet = snippet.replace('"MAPS"', '"maps"').replace('"BSDS500"', '"truth"')
+    (tmp_path / "script.py").write_text(snippet.replace(', split="test"', ""))
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert 0 < ast.literal_eval(done.stdout)["f"] <= 1
+
+
 def test_a_threshold_counts_the_same_in_any_company():
-    """Equal maps are counted once; each threshold has draws of its own."""
+    """Equal maps are counted once."""
     scores, lines = draw_task(1)
     steps = np.round(scores * 4) / 4
     counts = count_pixels(steps, lines, thresholds=7, matching="optimal")

@@ -83,6 +83,13 @@ def draw_alone():
     return ContourImages(names=images.names, pixels=images.pixels, boundaries=boundaries)
 
 
+def test_there_are_no_more_patches_than_places():
+    recipe = ContourRecipe(positions=3, crops_per_batch=2, patches_per_crop=32)
+    for _, _, patches, places in take(draw_alone(), recipe, patches=True):
+        assert patches.shape == (2, 9, PATCH, PATCH)
+        assert places.shape == (2, 9)
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_contour_patches_are_turned_as_their_crops(flip):
     recipe = ContourRecipe(positions=6, crops_per_batch=3, flip=flip, patches_per_crop=5)

@@ -52,6 +52,12 @@ def test_photographs_may_be_elsewhere(place, tmp_path):
     images = read_contour_images(place, "val", place / "photographs")
     assert images.names == ("21", "8")
     assert [round(float(pixels.mean())) for pixels in images.pixels] == [21, 8]
+    (place / "photographs/train").mkdir()
+    again = place / "photographs/train/8.jpg"
+    cv2.imwrite(str(again), np.full((20, 30, 3), 99, np.uint8))
+    with pytest.raises(CollectionError, match=r"one photograph of a name.*8.jpg and .*8.jpg"):
+        read_contour_images(place, "val", place / "photographs")
+    again.unlink()
     (place / "photographs/val/21.jpg").unlink()
     with pytest.raises(CollectionError, match=r"photographs without 21 \(1 of 2 missing\)"):
         read_contour_images(place, "val", place / "photographs")

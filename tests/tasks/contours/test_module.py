@@ -1,11 +1,18 @@
 """The maps in graph and as a SavedModel."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_ctxattr.tasks.contours.learning import build_learner, contour_detector
-from keras_ctxattr.tasks.contours.module import ContourModule, export_contours, mirror_edges
+from keras_ctxattr.tasks.contours.module import (
+    ContourModule,
+    export_contours,
+    mirror_edges,
+    read_description,
+)
 from keras_ctxattr.tasks.contours.recipe import ContourRecipe
 from keras_ctxattr.tasks.contours.transfer import PatchTransfer
 from tests.tasks.contours.drawings import draw_discs, make_attributes
@@ -74,6 +81,30 @@ def test_the_saved_module_gives_the_same(network, book, images, tmp_path):
     np.testing.assert_allclose(served["patches"], expected["patches"], atol=1e-5)
     with pytest.raises(ValueError, match="must be a new or empty folder"):
         export_contours(network, folder, book=book)
+    export_contours(network, folder, overwrite=True)
+    assert read_description(folder)["codes"] == 0
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/mine.txt").write_text("")
+    with pytest.raises(ValueError, match="must be a new or empty folder"):
+        export_contours(network, tmp_path / "notes", overwrite=True)
+
+
+def test_maps_are_of_single_precision_whatever_trained_them(images):
+    recipe = dataclasses.replace(RECIPE, dtype_policy="mixed_bfloat16")
+    network = build_learner(recipe, num_attributes=2).network
+    precise = build_learner(RECIPE, num_attributes=2).network
+    precise.set_weights(network.get_weights())
+    maps, expected = ContourModule(network)(images), ContourModule(precise)(images)
+    for name, found in maps.items():
+        np.testing.assert_allclose(found, expected[name], atol=1e-6)
+
+
+def test_what_is_no_module_is_told(tmp_path):
+    with pytest.raises(ValueError, match=r"with contours\.json.*nothing"):
+        read_description(tmp_path / "nothing")
+    (tmp_path / "contours.json").write_text('{"format": 99}')
+    with pytest.raises(ValueError, match=r"of format 1.*format 99"):
+        read_description(tmp_path)
 
 
 def test_a_book_of_other_attributes_is_refused(book):
