@@ -6,8 +6,8 @@ python -m training.learn_contours --images BSDS500 --split train --recipe contou
     --start runs/edges --attributes runs/contour_attributes --run runs/contours
 
 Section 5: 64 patches of 45 x 45 pixels a step, momentum .9, a rate of .01 that falls to a tenth
-every 40 000 of 150 000 steps; the network is DeepContour's. Some two hours a stage on two cores; a
-GPU was not tried. (Attributes of a million patches: `--num-patches 1000000` of
+every 40 000 of 150 000 steps; the network is DeepContour's. It was run for a few steps only.
+(Attributes of a million patches: `--num-patches 1000000` of
 `training.cluster_features`.)
 """
 
