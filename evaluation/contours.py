@@ -37,7 +37,7 @@ from keras_ctxattr.tasks.contours.matching import BENCHMARK_SEED, MATCHINGS, MAX
 from keras_ctxattr.tasks.contours.module import ContourModule, read_description
 from keras_ctxattr.tasks.contours.suppression import suppress_non_maxima
 from keras_ctxattr.tasks.contours.tasks import by_number, match_maps
-from keras_ctxattr.tasks.contours.transfer import DECODINGS, REACH, SHARPNESS
+from keras_ctxattr.tasks.contours.transfer import DECODINGS, REACH, SHARPNESS, SPREAD
 from training.flags import parse_flags, run_script
 
 MAPS = ("edges", "patches")
@@ -58,6 +58,7 @@ class Config:
         reach: pixels from its middle to which a patch is used, up to 22.
         decoding: likelihood or hamming: how a pixel's attributes name a patch.
         sharpness: power of the chance of a contour by which patches weigh.
+        spread: pixels at which what is laid falls to 0 beside it; 1 spreads nothing.
         unweighted: lays all patches with equal strength.
         canny: detects by Canny's detector, both thresholds swept.
         canny_sigma: of the Gaussian before, in pixels.
@@ -85,6 +86,7 @@ class Config:
     reach: int = REACH
     decoding: str = DECODINGS[0]
     sharpness: float = SHARPNESS
+    spread: int = SPREAD
     unweighted: bool = False
     canny: bool = False
     canny_sigma: float = SIGMA
@@ -131,7 +133,7 @@ class Config:
             )
 
 
-_LAYING = ("stride", "reach", "decoding", "sharpness", "unweighted")
+_LAYING = ("stride", "reach", "decoding", "sharpness", "spread", "unweighted")
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Config)}
 # Flag -> the ways to get maps that it changes; others refuse it.
 _BELONGS: dict[str, tuple[str, ...]] = {

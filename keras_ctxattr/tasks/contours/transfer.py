@@ -10,7 +10,7 @@ FLOOR = 0.05
 """Chance of a contour below which a pixel's patch is left out, where patches are weighted."""
 
 DECODINGS = ("likelihood", "hamming")
-REACH, SHARPNESS = 4, 2.0
+REACH, SHARPNESS, SPREAD = 4, 2.0, 2
 
 _CHUNK = 1024  # pixels that are compared with the book at a time
 _SMALLEST = 1e-3  # chance that a bit is taken to have at least
@@ -25,9 +25,9 @@ class PatchTransfer(tf.Module):
     x = 1; the power that chances were raised to is taken back, and x / (1 + x) is in [0, 1).
 
     The paper cuts chances at one half and takes the nearest code, and lays whole patches:
-    `PatchTransfer(book, decoding="hamming", reach=22, sharpness=1)`. Ours were chosen on validation
-    images: bits are right three times of four, so that the nearest code is often another's; and
-    what lies far from a patch's middle is guessed worse than what is near.
+    `PatchTransfer(book, decoding="hamming", reach=22, sharpness=1, spread=1)`. Ours were chosen on
+    validation images: bits are right three times of four, so that the nearest code is often
+    another's; and what lies far from a patch's middle is guessed worse than what is near.
 
     Call arguments:
         chances: float32 `[height, width, 1 + K]` in [0, 1], contour first.
@@ -37,8 +37,10 @@ class PatchTransfer(tf.Module):
 
     Args:
         book: codes and patches.
-        stride: pixels between those that lay their patches, both ways. Over 1, what is laid is
-            spread by a triangle as wide, or the map would show which pixels did.
+        stride: pixels between those that lay their patches, both ways.
+        spread: what is laid is spread by a triangle that falls to 0 at this many pixels: lines of
+            patches are a pixel thin and not as exact; 1 spreads nothing. At least the stride, or
+            the map would show which pixels laid patches.
         weighted: whether patches weigh as the chance of a contour in their middle; if not, all
             weigh the same.
         sharpness: power of that chance.
@@ -58,6 +60,7 @@ class PatchTransfer(tf.Module):
         book: CodeBook,
         *,
         stride: int = 1,
+        spread: int = SPREAD,
         weighted: bool = True,
         sharpness: float = SHARPNESS,
         reach: int = REACH,
@@ -66,17 +69,18 @@ class PatchTransfer(tf.Module):
     ) -> None:
         super().__init__(name=name)
         size = book.patches.shape[1]
-        if stride < 1 or not 0 < reach <= size // 2 or sharpness <= 0:
+        if min(stride, spread) < 1 or not 0 < reach <= size // 2 or sharpness <= 0:
             raise ValueError(
-                f"`stride` must be at least 1, `reach` 1 to {size // 2} and `sharpness` over 0. "
-                f"Received: stride={stride}, reach={reach}, sharpness={sharpness}"
+                f"`stride` must be at least 1, `reach` 1 to {size // 2}, `sharpness` over 0 and "
+                f"`spread` at least 1. Received: stride={stride}, reach={reach}, "
+                f"sharpness={sharpness}, spread={spread}"
             )
         if decoding not in DECODINGS:
             raise ValueError(
                 f"`decoding` must be one of {', '.join(DECODINGS)}. Received: {decoding}"
             )
         self.stride, self.weighted, self.reach = stride, weighted, reach
-        self.sharpness = float(sharpness)
+        self.sharpness, self.spread = float(sharpness), max(spread, stride)
         self.num_attributes = book.num_attributes
         inner = slice(size // 2 - self.reach, size // 2 + self.reach + 1)
         rows, down, right = np.nonzero(book.patches[:, inner, inner])
@@ -114,10 +118,10 @@ class PatchTransfer(tf.Module):
         return lines / (1 + lines)
 
     def _spread(self, votes: tf.Tensor) -> tf.Tensor:
-        """Spreads what a pixel has laid over those that it stands for."""
-        if self.stride == 1:
+        """Spreads what pixels have laid to their neighbours."""
+        if self.spread == 1:
             return votes
-        triangle = np.bartlett(2 * self.stride + 1)[1:-1] / self.stride
+        triangle = np.bartlett(2 * self.spread + 1)[1:-1] / self.spread
         for kernel in (triangle[:, None], triangle[None]):
             filters = tf.constant(kernel[..., None, None], tf.float32)
             votes = tf.nn.conv2d(votes[None, ..., None], filters, 1, "SAME")[0, ..., 0]

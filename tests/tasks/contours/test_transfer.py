@@ -30,7 +30,7 @@ def name_row(chances, book, decoding):
     return int(likelihoods.argmax())
 
 
-def lay_one_by_one(chances, book, decoding, stride, weighted, sharpness, reach):
+def lay_one_by_one(chances, book, decoding, stride, spread, weighted, sharpness, reach):
     """Lays every pixel's patch in turn."""
     height, width = chances.shape[:2]
     middle = book.patches.shape[1] // 2
@@ -44,7 +44,8 @@ def lay_one_by_one(chances, book, decoding, stride, weighted, sharpness, reach):
             inner = slice(middle - reach, middle + reach + 1)
             window = (slice(row, row + 2 * reach + 1), slice(column, column + 2 * reach + 1))
             total[window] += weight**sharpness * patch[inner, inner]
-    triangle = np.convolve(np.ones(stride), np.ones(stride)) / stride**2
+    spread = max(spread, stride)
+    triangle = np.convolve(np.ones(spread), np.ones(spread)) / spread**2
     for axis in (0, 1):
         total = correlate1d(total, triangle, axis, mode="constant")
     lines = total[reach : reach + height, reach : reach + width] * stride**2 / (2 * reach + 1)
@@ -55,11 +56,11 @@ def lay_one_by_one(chances, book, decoding, stride, weighted, sharpness, reach):
 @pytest.mark.parametrize("bits", [8, 24])
 @pytest.mark.parametrize("decoding", DECODINGS)
 @pytest.mark.parametrize(
-    ("stride", "weighted", "sharpness", "reach"),
-    [(1, True, 1, 4), (2, True, 2, 4), (1, False, 1, 4), (3, True, 0.5, 2)],
+    ("stride", "spread", "weighted", "sharpness", "reach"),
+    [(1, 1, True, 1, 4), (2, 1, True, 2, 4), (1, 2, False, 1, 4), (3, 4, True, 0.5, 2)],
 )
 def test_maps_are_those_of_one_patch_after_the_other(
-    bits, decoding, stride, weighted, sharpness, reach
+    bits, decoding, stride, spread, weighted, sharpness, reach
 ):
     book, chances = draw_book(bits), draw_chances(bits)
     if bits == 8:  # ties between codes may be broken either way: all codes are known
@@ -67,7 +68,8 @@ def test_maps_are_those_of_one_patch_after_the_other(
             np.arange(256, dtype=np.uint8)[:, None],
             np.random.default_rng(2).random((256, 9, 9)) < 0.15,
         )
-    settings = {"stride": stride, "weighted": weighted, "sharpness": sharpness, "reach": reach}
+    settings = {"stride": stride, "spread": spread, "weighted": weighted}
+    settings |= {"sharpness": sharpness, "reach": reach}
     found = PatchTransfer(book, decoding=decoding, **settings)(tf.constant(chances)).numpy()
     expected = lay_one_by_one(chances, book, decoding, **settings)
     assert found.shape == (21, 26)
@@ -75,20 +77,22 @@ def test_maps_are_those_of_one_patch_after_the_other(
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_a_straight_line_that_all_its_pixels_name_is_one(stride):
+@pytest.mark.parametrize(("stride", "spread"), [(1, 1), (1, 2), (2, 1), (2, 3)])
+def test_a_straight_line_that_all_its_pixels_name_is_one(stride, spread):
     line = np.zeros((1, 9, 9), bool)
     line[0, :, 4] = True
     book = CodeBook.of(np.zeros((1, 1), np.uint8), line)
-    transfer = PatchTransfer(book, stride=stride, sharpness=1)
+    transfer = PatchTransfer(book, stride=stride, spread=spread, sharpness=1)
     chances = np.zeros((40, 30, 9), np.float32)
     chances[:, 12, 0] = 1.0
     found = transfer(tf.constant(chances)).numpy()
     lines = found[6:-6] / (1 - found[6:-6])
-    # With a stride of 2 the one column stands for two, and is spread to either side.
-    np.testing.assert_allclose(lines[:, 12], 1.0, rtol=1e-5)
-    np.testing.assert_allclose(lines.sum(axis=1), stride, rtol=1e-5)
-    assert found[:, 11:14].sum() == pytest.approx(found.sum())
+    # With a stride of 2 the one column stands for two. What is spread is lost by none.
+    width = max(spread, stride)
+    assert lines[:, 12].mean() == pytest.approx(stride / width, rel=1e-5)
+    assert np.ptp(lines[:, 12]) < (1e-5 if stride == 1 else 0.02)
+    np.testing.assert_allclose(lines.sum(axis=1).mean(), stride, rtol=1e-5)
+    assert found[:, 13 - width : 12 + width].sum() == pytest.approx(found.sum())
 
 
 def test_nothing_comes_of_nothing():
@@ -106,7 +110,9 @@ def test_the_nearest_code_is_looked_up(bits):
     np.testing.assert_array_equal(distances[np.arange(50), rows], distances.min(axis=1))
 
 
-@pytest.mark.parametrize("settings", [{"stride": 0}, {"reach": 0}, {"reach": 5}, {"sharpness": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"stride": 0}, {"reach": 0}, {"reach": 5}, {"sharpness": 0}, {"spread": 0}]
+)
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ValueError, match=r"`stride` must be at least 1, `reach` 1 to 4"):
         PatchTransfer(draw_book(8), **settings)
