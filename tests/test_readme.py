@@ -128,7 +128,9 @@ def test_every_command_named_in_the_readme_exists():
 
 
 SCRIPT_COMMANDS = re.findall(
-    r"python -m ((?:training|evaluation)\.\w+)((?: [^\s`|#\\]+)+)", PAGES, re.MULTILINE
+    r"python -m ((?:training|evaluation)\.\w+)((?: [^\s`|#\\]+)+)",
+    re.sub(r" *\\\n *", " ", PAGES),  # commands that go on in the next line
+    re.MULTILINE,
 )
 
 
