@@ -128,20 +128,21 @@ def learn_contours(
             with dtype_policy(recipe.dtype_policy):
                 network = unpadded_network(network, recipe)
         shift_contour_logit(network, odds)
-        if attributes is not None:
-            with run.writing(PATCHES) as partial:
-                attributes.book.save(partial)
-        with run.writing(NETWORK) as partial:
-            network.save(partial)
-        export_contours(
-            network,
-            run.place("module"),
-            book=attributes.book if attributes else None,
-            metadata={"num_images": len(images), "prior": prior},
-            overwrite=True,
-        )
+        _write(run, network, attributes.book if attributes else None, summary)
         run.finish(summary)
     return summary
+
+
+def _write(run: Run, network: keras.Model, book: CodeBook | None, summary: dict[str, Any]) -> None:
+    """Writes what there is to use: the book, the network and the module of both."""
+    if book is not None:
+        with run.writing(PATCHES) as partial:
+            book.save(partial)
+    with run.writing(NETWORK) as partial:
+        network.save(partial)
+    trained_on = {name: summary[name] for name in ("num_images", "prior")}
+    place = run.place("module")
+    export_contours(network, place, book=book, metadata=trained_on, overwrite=True)
 
 
 def _schedule(recipe: ContourRecipe) -> Callable[[float], float]:
