@@ -3,6 +3,12 @@
 from keras_ctxattr.pictures.attributes import attribute_map, attribute_sheet
 from keras_ctxattr.pictures.detections import DrawnBoxes, detection_picture, detections_sheet
 from keras_ctxattr.pictures.galleries import ClusterCard, cluster_sheet, write_gallery
+from keras_ctxattr.pictures.normals import (
+    errors_picture,
+    normals_legend,
+    normals_picture,
+    normals_sheet,
+)
 from keras_ctxattr.pictures.plots import (
     confusion_picture,
     learning_curves,
@@ -29,9 +35,13 @@ __all__ = [
     "contact_sheet",
     "detection_picture",
     "detections_sheet",
+    "errors_picture",
     "learning_curves",
     "line_plot",
     "neighbours_sheet",
+    "normals_legend",
+    "normals_picture",
+    "normals_sheet",
     "note_tile",
     "patch_positions_picture",
     "precision_recall_plot",

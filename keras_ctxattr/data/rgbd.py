@@ -1,0 +1,240 @@
+"""Photographs with their depth: a folder or tar archive of frames of a depth camera."""
+
+import contextlib
+import dataclasses
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from keras_ctxattr.data.manifest.table import CollectionError
+
+INTRINSICS = "camera-intrinsics.txt"
+COLOUR, DEPTH = ".color.jpg", ".depth.png"
+MISSING = (0, 65535)
+"""Depths, in the file, that are none: 0 everywhere, 65535 in 7-Scenes as well."""
+
+_FRAME = re.compile(r"(?:.*/)?(frame-[^/]+)\.(?:color\.jpg|depth\.png)")
+_MILLIMETRES = 1000.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class RgbdFrame:
+    """A photograph and the depth of what it shows.
+
+    Attributes:
+        name: Of the frame, in its data set.
+        pixels: Uint8 `[height, width, 3]`, RGB.
+        depth: Float32 `[rows, columns]`, metres along the optical axis, 0 where it is not known;
+            of the same view as the photograph, perhaps of another size.
+        intrinsics: Float64 `[3, 3]`, of the depth's pixels; the upper left one's centre is (0, 0).
+    """
+
+    name: str
+    pixels: np.ndarray
+    depth: np.ndarray
+    intrinsics: np.ndarray
+
+
+class RgbdSource(Protocol):
+    """Frames that are read one at a time.
+
+    Attributes:
+        names: Of the frames, in their order.
+    """
+
+    names: Sequence[str]
+
+    def read(self, row: int) -> RgbdFrame:
+        """Gives a frame by its place in `names`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ColourCamera:
+    """A camera for colour that looks as the one for depth does, from beside it.
+
+    Attributes:
+        focal: Focal length in pixels of the photographs, whose middle the optical axis is at.
+        offset: Metres from the depth's camera to this one, to the right.
+
+    Raises:
+        ValueError: If a number is impossible.
+    """
+
+    focal: float
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        if not (0 < self.focal < np.inf and abs(self.offset) < 1):
+            raise ValueError(
+                "`focal` of a colour camera must be over 0 pixels, and `offset` within a metre. "
+                f"Received: focal={self.focal}, offset={self.offset}"
+            )
+
+
+class RgbdFrames:
+    """The frames of a folder or tar archive, each read when it is asked for.
+
+    A frame is `frame-NAME.color.jpg` and `frame-NAME.depth.png` (16 bits, millimetres, 0 or 65535
+    where it is not known); `camera-intrinsics.txt` beside them, 3 x 3 numbers, is of the depth.
+
+    Args:
+        source: The folder or archive; the files may be in one folder below.
+        colour_camera: Where photographs are not of the view of the depth: what they were taken
+            by. Each is then brought to the depth's view and size, by the depth's median where the
+            cameras stand apart. None where both are of one view.
+
+    Attributes:
+        names: Of the frames, sorted.
+
+    Raises:
+        CollectionError: If there are no frames or intrinsics, or a frame is not whole.
+    """
+
+    def __init__(
+        self, source: str | PathLike[str], *, colour_camera: ColourCamera | None = None
+    ) -> None:
+        self.source = str(source)
+        self.colour_camera = colour_camera
+        with _opened(self.source) as (members, read):
+            self._members = _find_frames(self.source, members)
+            self.names: Sequence[str] = tuple(self._members)
+            self.intrinsics = _read_intrinsics(self.source, members, read)
+
+    def __len__(self) -> int:
+        """Gives the number of frames."""
+        return len(self.names)
+
+    def read(self, row: int) -> RgbdFrame:
+        """Gives a frame by its place in `names`.
+
+        Raises:
+            CollectionError: If a picture is damaged.
+        """
+        name = self.names[row]
+        colour, depth = self._members[name]
+        with _opened(self.source) as (_, read):
+            pixels = _decode(self.source, colour, read(colour), cv2.IMREAD_COLOR)
+            stored = _decode(self.source, depth, read(depth), cv2.IMREAD_UNCHANGED)
+        if stored.dtype != np.uint16 or stored.ndim != 2:
+            raise CollectionError(
+                "Depth must be a grey PNG of 16 bits, in millimetres. Received: "
+                f"{self.source}: {depth} of {stored.dtype} {list(stored.shape)}"
+            )
+        metres = np.where(np.isin(stored, MISSING), 0, stored / _MILLIMETRES).astype(np.float32)
+        pixels = np.ascontiguousarray(pixels[..., ::-1])
+        if self.colour_camera is not None:
+            pixels = to_depth_view(pixels, metres, self.intrinsics, self.colour_camera)
+        return RgbdFrame(name=name, pixels=pixels, depth=metres, intrinsics=self.intrinsics)
+
+
+def to_depth_view(
+    pixels: np.ndarray, depth: np.ndarray, intrinsics: np.ndarray, camera: ColourCamera
+) -> np.ndarray:
+    """Gives a photograph as the depth's camera would have taken it.
+
+    What is nearer or farther than the median of the depth comes out beside its place, where the
+    cameras stand apart: by 6 pixels at twice the median, for a Kinect in a room.
+
+    Args:
+        pixels: Uint8 `[height, width, 3]`.
+        depth: Float32 `[rows, columns]`, metres, 0 where it is not known.
+        intrinsics: Float64 `[3, 3]`, of the depth.
+        camera: What took the photograph.
+
+    Returns:
+        Uint8 `[rows, columns, 3]`; black where the photograph shows nothing.
+    """
+    known = depth[depth > 0]
+    shift = camera.focal * camera.offset / float(np.median(known)) if known.size else 0.0
+    middle = (np.array(pixels.shape[1::-1]) - 1) / 2 - [shift, 0.0]
+    scale = camera.focal / intrinsics[[0, 1], [0, 1]]
+    # From the depth's pixels to the photograph's.
+    across, down = middle - scale * intrinsics[:2, 2]
+    matrix = np.array([[scale[0], 0, across], [0, scale[1], down]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(pixels, matrix, depth.shape[::-1], flags=flags)
+
+
+def _find_frames(source: str, members: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Gives the two files of each frame, by its name."""
+    found = {match[1]: member for member in members if (match := _FRAME.fullmatch(member))}
+    if not found:
+        raise CollectionError(
+            f"Frames must be files frame-NAME{COLOUR} and frame-NAME{DEPTH}, in a folder or tar "
+            f"archive. Received: {source}, with none"
+        )
+    places = {}
+    for name in sorted(found):
+        stem = found[name].removesuffix(COLOUR).removesuffix(DEPTH)
+        places[name] = (stem + COLOUR, stem + DEPTH)
+        for member in places[name]:
+            if member not in members:
+                raise CollectionError(
+                    f"Every frame must have a photograph and its depth. Received: {source}, "
+                    f"without {member}"
+                )
+    return places
+
+
+def _read_intrinsics(
+    source: str, members: Sequence[str], read: Callable[[str], bytes]
+) -> np.ndarray:
+    found = sorted(member for member in members if member.rpartition("/")[2] == INTRINSICS)
+    if not found:
+        raise CollectionError(
+            f"Frames need their camera's {INTRINSICS} beside them. Received: {source}, without it"
+        )
+    text = read(found[0]).decode(errors="replace").split()
+    try:
+        matrix = np.array([float(word) for word in text]).reshape(3, 3)
+    except ValueError:
+        matrix = np.zeros((3, 3))
+    if not (np.isfinite(matrix).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0):
+        raise CollectionError(
+            f"{INTRINSICS} must be 3 x 3 numbers, focal lengths over 0. "
+            f"Received: {source}: {found[0]}: {' '.join(text)[:80]}"
+        )
+    return matrix
+
+
+def _decode(source: str, member: str, content: bytes, mode: int) -> np.ndarray:
+    picture = cv2.imdecode(np.frombuffer(content, np.uint8), mode) if content else None
+    if picture is None:
+        raise CollectionError(
+            "A frame's files must be whole pictures; copy or download them again. "
+            f"Received: {source}: {member}"
+        )
+    return picture
+
+
+@contextlib.contextmanager
+def _opened(source: str) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
+    """Gives the names in a folder or archive, and what reads one."""
+    path = Path(source)
+    try:
+        if path.is_dir():
+            files = [*path.glob("*.*"), *path.glob("*/*.*")]
+            names = {file.relative_to(path).as_posix(): file for file in sorted(files)}
+            yield list(names), lambda name: names[name].read_bytes()
+            return
+        with tarfile.open(path) as archive:
+            members = {one.name.removeprefix("./"): one for one in archive if one.isfile()}
+
+            def read(name: str) -> bytes:
+                stream = archive.extractfile(members[name])
+                return stream.read() if stream is not None else b""
+
+            yield list(members), read
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        raise CollectionError(
+            "Frames must be in a folder or a whole tar archive that exists and can be read. "
+            f"Received: {source}: {str(getattr(error, 'strerror', None) or error).splitlines()[0]}"
+        ) from error
