@@ -12,6 +12,7 @@ from keras_ctxattr.runs import Run, digest_arrays
 from keras_ctxattr.runs.callbacks import cosine_to_zero, fit_steps
 from keras_ctxattr.tasks.detection.starting import weights_digest
 from keras_ctxattr.tasks.detection.transfer import FeatureNetwork
+from keras_ctxattr.tasks.normals.aligning import align_features
 from keras_ctxattr.tasks.normals.baselines import MeanNormals
 from keras_ctxattr.tasks.normals.batches import normals_batches
 from keras_ctxattr.tasks.normals.frames import LabelledFrames, has_normal
@@ -66,6 +67,7 @@ def learn_normals(
     with Run.open(folder, config, kind=KIND) as run:
         if run.finished:
             return run.summary
+        features = align_features(features)
         learner = build_learner(features, recipe, seed=seed)
         resumed = run.restore(learner)
         fit_steps(
