@@ -17,8 +17,8 @@ def align_features(features: FeatureNetwork, *, seed: int = 0) -> FeatureNetwork
     begins at the first pixel is not: the cells of AlexNet's conv5 see 4.5 pixels farther right and
     down, more than a quarter of their distance. That matters where each pixel has its own answer.
 
-    What a cell sees are the pixels of noise with a gradient; the side of the noise divides by any
-    usual stride, and so should that of photographs, where padding depends on it. Where it sees the whole image there is
+    What a cell sees are the pixels of noise with a gradient. Where padding depends on the image's
+    side, it is that of sides that the stride divides. Where a cell sees the whole image there is
     nothing to be told, and the offset stays.
 
     Args:

@@ -30,15 +30,17 @@ def features_of(*stack):
     )
 
 
+WIDER = layers.Conv2D(64, 1)  # the largest of four is the first one in some channel
+
 # Layers -> the middle of what cell 0 sees, in pixels from the edge.
 STACKS = {
     "every fourth pixel, 11 x 11 around": (
         [layers.ZeroPadding2D(5), layers.Conv2D(8, 11, strides=4)],
         0.5,
     ),
-    "pooling from the first pixel": ([CeilMaxPooling2D()], 1.5),
-    "two of them": ([CeilMaxPooling2D(), CeilMaxPooling2D()], 3.5),
-    "pooling in whole cells": ([layers.MaxPooling2D(4)], 2.0),
+    "pooling from the first pixel": ([WIDER, CeilMaxPooling2D()], 1.5),
+    "two of them": ([WIDER, CeilMaxPooling2D(), CeilMaxPooling2D()], 3.5),
+    "pooling in whole cells": ([WIDER, layers.MaxPooling2D(4)], 2.0),
     "padding to the right alone": ([layers.Conv2D(8, 3, strides=2, padding="same")], 1.5),
     "no stride": ([layers.Conv2D(8, 5, padding="same")], 0.5),
 }
