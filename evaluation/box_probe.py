@@ -31,6 +31,7 @@ from evaluation.report import (
     track,
     write_results,
 )
+from keras_ctxattr.backbones.conversion.activations import activation_maps
 from keras_ctxattr.cli.app import scan_progress
 from keras_ctxattr.data.images import load_images
 from keras_ctxattr.layers import CanvasProcessing, RegionMaxPooling2D
@@ -50,7 +51,6 @@ _BINS = 3
 _MIN_BOXES = 5
 _LONGER_SIDE = 500  # pixels that photographs are scaled to, VOC's own size
 _PENALTIES = tuple(10.0**power for power in range(0, 7))
-_ACTIVATIONS = (keras.layers.ReLU, keras.layers.Activation)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,10 +136,9 @@ layer's features of the boxes, float32 `[n, features]`."""
 
 def box_describer(features: FeatureNetwork) -> Describer:
     """Gives the function that pools boxes from the map of every activation of a network."""
-    layers = [layer for layer in features.model.layers if isinstance(layer, _ACTIVATIONS)]
-    inputs = features.model.inputs[0]
-    whole = keras.Model(inputs, {layer.name: layer.output for layer in layers})
-    pools = {layer.name: _pool(keras.Model(inputs, layer.output)) for layer in layers}
+    inputs, outputs = features.model.inputs[0], activation_maps(features.model)
+    whole = keras.Model(inputs, outputs)
+    pools = {name: _pool(keras.Model(inputs, output)) for name, output in outputs.items()}
     processing = CanvasProcessing(**features.processing)
 
     @tf.function(reduce_retracing=True, autograph=False)

@@ -1,6 +1,7 @@
 """A module that also gives binary attributes of an image, and their packed codes."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -97,6 +98,19 @@ class AttributeModule(FeatureModule):
             "codes": signature(self.codes, images, "codes"),
             "encode_bytes": signature(self.encode_bytes, encoded, "codes"),
         }
+
+
+def read_projection(folder: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Gives what turns the features of a module into attribute scores.
+
+    Args:
+        folder: of a module with attributes.
+
+    Returns:
+        (weights float32 `[num_features, num_attributes]`, offsets float32 `[num_attributes]`).
+    """
+    loaded = tf.saved_model.load(str(folder))
+    return loaded._projection.numpy(), loaded._offsets.numpy()
 
 
 def pack(bits: tf.Tensor) -> tf.Tensor:
