@@ -16,11 +16,11 @@ import numpy as np
 from keras_ctxattr.data.manifest.table import CollectionError
 
 INTRINSICS = "camera-intrinsics.txt"
-COLOUR, DEPTH = ".color.jpg", ".depth.png"
+COLOURS, DEPTH = (".color.jpg", ".color.png"), ".depth.png"
 MISSING = (0, 65535)
 """Depths, in the file, that are none: 0 everywhere, 65535 in 7-Scenes as well."""
 
-_FRAME = re.compile(r"(?:.*/)?(frame-[^/]+)\.(?:color\.jpg|depth\.png)")
+_FRAME = re.compile(r"((?:.*/)?(frame-[^/]+))(\.color\.jpg|\.color\.png|\.depth\.png)")
 _MILLIMETRES = 1000.0
 
 
@@ -82,8 +82,9 @@ class ColourCamera:
 class RgbdFrames:
     """The frames of a folder or tar archive, each read when it is asked for.
 
-    A frame is `frame-NAME.color.jpg` and `frame-NAME.depth.png` (16 bits, millimetres, 0 or 65535
-    where it is not known); `camera-intrinsics.txt` beside them, 3 x 3 numbers, is of the depth.
+    A frame is `frame-NAME.color.jpg` or `.png`, and `frame-NAME.depth.png` (16 bits, millimetres,
+    0 or 65535 where it is not known); `camera-intrinsics.txt` beside them, 3 x 3 numbers, is of
+    the depth.
 
     Args:
         source: The folder or archive; the files may be in one folder below.
@@ -165,22 +166,25 @@ def to_depth_view(
 
 def _find_frames(source: str, members: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Gives the two files of each frame, by its name."""
-    found = {match[1]: member for member in members if (match := _FRAME.fullmatch(member))}
+    found: dict[str, dict[str, str]] = {}
+    for member in members:
+        if (match := _FRAME.fullmatch(member)) is not None:
+            found.setdefault(match[2], {})[match[3]] = member
     if not found:
         raise CollectionError(
-            f"Frames must be files frame-NAME{COLOUR} and frame-NAME{DEPTH}, in a folder or tar "
-            f"archive. Received: {source}, with none"
+            f"Frames must be files frame-NAME{COLOURS[0]} and frame-NAME{DEPTH}, in a folder or "
+            f"tar archive. Received: {source}, with none"
         )
     places = {}
-    for name in sorted(found):
-        stem = found[name].removesuffix(COLOUR).removesuffix(DEPTH)
-        places[name] = (stem + COLOUR, stem + DEPTH)
-        for member in places[name]:
-            if member not in members:
-                raise CollectionError(
-                    f"Every frame must have a photograph and its depth. Received: {source}, "
-                    f"without {member}"
-                )
+    for name, files in sorted(found.items()):
+        colour = next((files[kind] for kind in COLOURS if kind in files), None)
+        if colour is None or DEPTH not in files:
+            missing = name + (COLOURS[0] if colour is None else DEPTH)
+            raise CollectionError(
+                "Every frame must have a photograph and its depth. "
+                f"Received: {source}, without {missing}"
+            )
+        places[name] = (colour, files[DEPTH])
     return places
 
 

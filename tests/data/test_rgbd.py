@@ -124,6 +124,19 @@ def test_a_frame_without_depth_is_told(broken):
         RgbdFrames(broken)
 
 
+def test_a_depth_without_photograph_is_told(broken):
+    (broken / "frame-000000.color.jpg").unlink()
+    with pytest.raises(CollectionError, match=r"without frame-000000.color.jpg"):
+        RgbdFrames(broken)
+
+
+def test_photographs_may_be_png(broken):
+    pixels = draw_room(0)[0]
+    (broken / "frame-000000.color.jpg").unlink()
+    cv2.imwrite(str(broken / "frame-000000.color.png"), pixels[..., ::-1])
+    np.testing.assert_array_equal(RgbdFrames(broken).read(0).pixels, pixels)
+
+
 def test_missing_or_odd_intrinsics_are_told(broken):
     path = broken / "camera-intrinsics.txt"
     for text in ("1 2 3", "a b c d e f g h i", "0 0 1 0 0 1 0 0 1"):

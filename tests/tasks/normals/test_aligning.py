@@ -14,7 +14,7 @@ from keras_ctxattr.tasks.detection.transfer import (
     open_feature_network,
 )
 from keras_ctxattr.tasks.normals.aligning import align_features
-from keras_ctxattr.tasks.normals.network import MapResizing
+from keras_ctxattr.tasks.normals.layers import MapResizing
 from tests.tasks.normals.test_network import coordinates
 
 

@@ -10,13 +10,8 @@ from keras import layers
 
 from keras_ctxattr.layers import CanvasProcessing
 from keras_ctxattr.tasks.detection.transfer import FeatureNetwork, measure_map
-from keras_ctxattr.tasks.normals.network import (
-    MapResizing,
-    NormalsLearner,
-    PhotographProcessing,
-    UnitLength,
-    normals_network,
-)
+from keras_ctxattr.tasks.normals.layers import MapResizing, PhotographProcessing, UnitLength
+from keras_ctxattr.tasks.normals.network import NormalsLearner, normals_network
 from keras_ctxattr.tasks.normals.recipe import NormalsRecipe
 from tests import contracts
 
