@@ -17,6 +17,7 @@ from keras_ctxattr.cli import (  # noqa: F401 - each adds its commands to `app`
     curate,
     index,
     learn,
+    mine,
     search,
     serve,
 )

@@ -99,6 +99,18 @@ def show_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
         shown.stop()
 
 
+@contextlib.contextmanager
+def show_steps(what: str = "") -> Iterator[Callable[[str], Callable[[int, int | None], None]]]:
+    """Gives a function from the name of a step to what `show_progress` gives of it.
+
+    Args:
+        what: What the steps are of, shown before their names.
+    """
+    with contextlib.ExitStack() as bars:
+        prefix = f"{what}: " if what else ""
+        yield lambda step: bars.enter_context(show_progress(f"{prefix}{step}"))
+
+
 class _Bar:
     """A bar from the first count to the last, with the rate beside it."""
 

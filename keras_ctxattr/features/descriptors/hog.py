@@ -83,25 +83,52 @@ class HOG(Descriptor):
         return vectors
 
     def _describe(self, pixels: np.ndarray) -> np.ndarray:
-        histograms = self._cell_histograms(pixels)
+        histograms = self.count_gradients(pixels)
         blocks = np.lib.stride_tricks.sliding_window_view(histograms, [self.block] * 2, (1, 2))
         # [patch, block row, block column, cell row, cell column, orientation]
         blocks = np.moveaxis(blocks, 3, -1)
         flat = blocks.reshape(-1, self.block**2 * self.orientations)
         return _normalize(flat).reshape(len(pixels), self.num_features)
 
-    def _cell_histograms(self, pixels: np.ndarray) -> np.ndarray:
-        """Gives float64 `[b, cell row, cell column, orientation]`."""
-        side, cell, count = self.cells_per_side, int(self.cell or 0), len(pixels)
-        used = slice(0, side * cell)
+    def count_gradients(self, pixels: np.ndarray) -> np.ndarray:
+        """Gives the histogram of each cell of images uint8 `[b, height, width, 3]`.
+
+        Returns:
+            Float64 `[b, cell row, cell column, orientation]`, means over a cell's pixels; pixels
+            beyond the last whole cell are left out.
+        """
+        cell, count = int(self.cell or 0), len(pixels)
+        rows, columns = pixels.shape[1] // cell, pixels.shape[2] // cell
         bins, magnitudes = _vote_tables(self.orientations)
-        votes = _strongest_gradients(pixels)[:, used, used]
-        rows = np.arange(side * cell) // cell
-        cells = (np.arange(count)[:, None, None] * side + rows[:, None]) * side + rows
+        votes = _strongest_gradients(pixels)[:, : rows * cell, : columns * cell]
+        down, across = np.arange(rows * cell) // cell, np.arange(columns * cell) // cell
+        cells = (np.arange(count)[:, None, None] * rows + down[:, None]) * columns + across
         places = cells * self.orientations + bins[votes]
-        num_bins = count * side**2 * self.orientations
+        num_bins = count * rows * columns * self.orientations
         sums = np.bincount(places.ravel(), magnitudes[votes].ravel(), num_bins)
-        return sums.reshape(count, side, side, self.orientations) / cell**2
+        return sums.reshape(count, rows, columns, self.orientations) / cell**2
+
+
+def describe_whole(descriptor: HOG, image: np.ndarray) -> np.ndarray:
+    """Describes every patch of an image whose corner is a cell's, in one pass over the image.
+
+    Gradients at a patch's border see what lies beyond it, where a patch alone has none.
+
+    Args:
+        descriptor: what describes the patches.
+        image: uint8 `[height, width, 3]`, both sides at least the descriptor's `size`.
+
+    Returns:
+        Float32 `[rows, columns, num_features]`, neighbours `descriptor.cell` pixels apart.
+    """
+    histograms = descriptor.count_gradients(image[None])
+    steps = descriptor.blocks_per_side
+    window = np.lib.stride_tricks.sliding_window_view
+    blocks = window(histograms[0], [descriptor.block] * 2, (0, 1))  # [row, column, bin, y, x]
+    flat = np.moveaxis(blocks, 2, -1).reshape(-1, descriptor.block**2 * descriptor.orientations)
+    normal = _normalize(flat).astype(np.float32).reshape(*blocks.shape[:2], -1)
+    patches = np.moveaxis(window(normal, [steps] * 2, (0, 1)), 2, -1)
+    return patches.reshape(*patches.shape[:2], descriptor.num_features)
 
 
 def _strongest_gradients(pixels: np.ndarray) -> np.ndarray:

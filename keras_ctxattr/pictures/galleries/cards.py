@@ -44,6 +44,7 @@ def cluster_sheet(
     max_rows: int = 40,
     tile_size: int = 64,
     num_clusters: int | None = None,
+    item: str = "cluster",
 ) -> np.ndarray:
     """Shows many clusters in one picture, a row a cluster, the highest score first.
 
@@ -57,6 +58,7 @@ def cluster_sheet(
         max_rows: Largest number of clusters shown, at least 1.
         tile_size: Side of a tile in pixels, 16 to 512.
         num_clusters: How many there are, where `clusters` is the first of them.
+        item: What one of them is called in the title.
 
     Returns:
         Uint8 `[height, width, 3]`.
@@ -73,7 +75,7 @@ def cluster_sheet(
     shown = ranked[:max_rows]
     total = len(ranked) if num_clusters is None else num_clusters
     if len(shown) < total:
-        title = f"{title} (the first {len(shown)} of {total:,} clusters)".strip()
+        title = f"{title} (the first {len(shown)} of {total:,} {item}s)".strip()
     return contact_sheet(
         [list(card.images[:num_columns]) for card in shown],
         tile_size=tile_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from keras_ctxattr.pictures.galleries.cards import (
 )
 from keras_ctxattr.pictures.galleries.tiles import (
     GAP,
+    MAX_TILE,
     data_uri,
     draw_tiles,
     encode_picture,
@@ -27,6 +29,23 @@ from keras_ctxattr.runs.writing import write_atomically
 MAX_PAGE_BYTES = 10_000_000
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Words:
+    """What a page calls what it shows.
+
+    Attributes:
+        item: One of the things shown, in the singular; `item + "s"` are several.
+        members: The images of one.
+        score: What they are ranked by.
+        order: How, after "first": "the most discriminative".
+    """
+
+    item: str = "cluster"
+    members: str = "members"
+    score: str = "score"
+    order: str = "the most discriminative"
+
+
 def write_gallery(
     path: str | Path,
     title: str,
@@ -37,6 +56,8 @@ def write_gallery(
     max_images: int = 24,
     max_page_bytes: int = MAX_PAGE_BYTES,
     num_clusters: int | None = None,
+    words: Words | None = None,
+    max_tile: int = MAX_TILE,
 ) -> Path:
     """Writes one HTML page with a card for each cluster, the highest score first.
 
@@ -54,6 +75,8 @@ def write_gallery(
         max_images: Largest number of members shown, at least 1.
         max_page_bytes: Largest page that holds its pictures.
         num_clusters: How many there are, where `clusters` is the first of them.
+        words: What the page calls them; clusters if None.
+        max_tile: Largest side of an image in pixels, 16 to 512.
 
     Returns:
         Where the page is.
@@ -70,40 +93,41 @@ def write_gallery(
     page = Path(path)
     if page.suffix.lower() not in (".html", ".htm"):
         page = page / "index.html"
+    named = words or Words()
     ranked = rank_clusters(clusters)
     members = [card.images[:max_images] for card in ranked]
-    tile = tile_size(members)
+    tile = tile_size(members, max_tile)
     pictures = [encode_picture(draw_tiles(images, num_columns, tile)) for images in members]
     folder = page.with_name(f"{page.stem}_pictures")
     # Base64 is 4/3 as long; the rest of a card is about a kilobyte.
     is_inside = sum(len(picture) * 4 // 3 + 1000 for picture in pictures) <= max_page_bytes
     sources = [data_uri(p) if is_inside else write_picture(folder, p) for p in pictures]
     cards = [
-        _card(rank, card, source, num_columns, tile, len(images))
+        _card(rank, card, source, num_columns, tile, len(images), named)
         for rank, (card, source, images) in enumerate(zip(ranked, sources, members, strict=True), 1)
     ]
     total = len(ranked) if num_clusters is None else num_clusters
-    content = _page(title, ranked, total, summary or {}, cards).encode("utf-8", "replace")
+    content = _page(title, _count(ranked, total, named), summary or {}, cards).encode(
+        "utf-8", "replace"
+    )
     with write_atomically(page, num_bytes=len(content)) as partial:
         partial.write_bytes(content)
     remove_others(folder, {Path(source).name for source in sources if not is_inside})
     return page
 
 
-def _page(
-    title: str,
-    clusters: Sequence[ClusterCard],
-    total: int,
-    summary: Mapping[str, Mapping[str, Value]],
-    cards: Sequence[str],
-) -> str:
+def _count(clusters: Sequence[ClusterCard], total: int, words: Words) -> str:
+    """Says how many there are, and how many of them are shown."""
+    if not clusters:
+        return f"No {words.item}s were found."
     num_members = sum(card.num_members for card in clusters)
-    named = f"{len(clusters):,}" + (f" of {total:,}" if total > len(clusters) else "")
-    count = (
-        f"{named} clusters, {num_members:,} images in them, the most discriminative first."
-        if clusters
-        else "No clusters were found."
-    )
+    count = f"{len(clusters):,}" + (f" of {total:,}" if total > len(clusters) else "")
+    return f"{count} {words.item}s, {num_members:,} images in them, {words.order} first."
+
+
+def _page(
+    title: str, count: str, summary: Mapping[str, Mapping[str, Value]], cards: Sequence[str]
+) -> str:
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -116,7 +140,7 @@ def _page(
 <body>
 <header>
 <h1>{html.escape(title)}</h1>
-<p>{count}</p>
+<p>{html.escape(count)}</p>
 {_table(summary)}</header>
 <main>
 {"".join(cards)}</main>
@@ -146,22 +170,29 @@ def _table(summary: Mapping[str, Mapping[str, Value]]) -> str:
 
 
 def _card(
-    rank: int, card: ClusterCard, source: str, num_columns: int, tile: int, num_shown: int
+    rank: int,
+    card: ClusterCard,
+    source: str,
+    num_columns: int,
+    tile: int,
+    num_shown: int,
+    words: Words,
 ) -> str:
-    name = f"cluster-{card.cluster_id}"
-    facts = {"score": card.score, "members": card.num_members, **card.facts}
+    name = f"{words.item}-{card.cluster_id}"
+    facts = {words.score: card.score, words.members: card.num_members, **card.facts}
     described = "".join(
         f"<div><dt>{html.escape(fact)}</dt><dd>{html.escape(format_value(value))}</dd></div>"
         for fact, value in facts.items()
     )
     width = num_columns * (tile + GAP) + GAP
     height = math.ceil(num_shown / num_columns) * (tile + GAP) + GAP
+    called = f"{words.item.capitalize()} {card.cluster_id}"
     # Larger and smaller are links to places in the same card: no script, and nothing moves.
     return f"""<article id="{name}">
-<h2><span class="rank">{rank}</span> <a class="larger" href="#{name}">Cluster {card.cluster_id}</a>
+<h2><span class="rank">{rank}</span> <a class="larger" href="#{name}">{called}</a>
 <a class="smaller" id="{name}-closed" href="#{name}-closed">smaller</a></h2>
 <img src="{html.escape(source)}" width="{width}" height="{height}" loading="lazy" decoding="async"
- alt="{num_shown} members of cluster {card.cluster_id}">
+ alt="{num_shown} {words.members} of {words.item} {card.cluster_id}">
 <dl>{described}</dl>
 </article>
 """

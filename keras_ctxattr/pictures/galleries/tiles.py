@@ -18,19 +18,22 @@ from keras_ctxattr.runs.writing import write_atomically
 
 GAP = 2  # pixels between tiles
 
-_MIN_TILE, _MAX_TILE = 16, 64  # pixels
+MAX_TILE = 64
+"""Pixels of a tile's side, unless larger ones are asked for."""
+
+_MIN_TILE = 16  # pixels
 _WEBP_QUALITY = 82
 _WEBP_LOSSLESS = 101  # OpenCV: above 100
 _PICTURE_NAME = re.compile(r"[0-9a-f]{16}\.webp")
 
 
-def tile_size(members: Sequence[Sequence[Image]]) -> int:
-    """Gives the side of a tile in pixels: that of the largest image, 16 to 64.
+def tile_size(members: Sequence[Sequence[Image]], largest: int = MAX_TILE) -> int:
+    """Gives the side of a tile in pixels: that of the largest image, from 16 to `largest`.
 
     Enlarging is left to the browser.
     """
     sides = [max(image.shape[:2]) for images in members for image in images]
-    return min(max([_MIN_TILE, *sides]), _MAX_TILE)
+    return min(max([_MIN_TILE, *sides]), largest)
 
 
 def draw_tiles(images: Sequence[Image], num_columns: int, tile: int) -> np.ndarray:
