@@ -16,7 +16,6 @@ Writes results.json and low_shot.png. Two cores take some ten minutes for a netw
 import dataclasses
 import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +27,20 @@ from evaluation.report import (
     collect,
     describe_images,
     print_table,
-    track,
     write_results,
 )
 from keras_ctxattr.cli.app import show_progress
 from keras_ctxattr.data.stl10 import SIDE, read_stl10
 from keras_ctxattr.pictures import line_plot, write_png
 from keras_ctxattr.tasks.classification.classifiers import (
+    NUM_FOLDS,
     NUM_NEIGHBOURS,
     PENALTY,
     PROBE_PENALTY,
     SCALINGS,
 )
-from keras_ctxattr.tasks.classification.networks import (
-    LayeredNetwork,
-    describe_by_hog,
-    describe_pixels,
-    open_layers,
-)
+from keras_ctxattr.tasks.classification.comparing import Comparison, compare_layers
+from keras_ctxattr.tasks.classification.networks import open_layers
 from keras_ctxattr.tasks.classification.photographs import (
     LabelledPhotographs,
     describe_draws,
@@ -54,14 +49,7 @@ from keras_ctxattr.tasks.classification.photographs import (
 )
 from keras_ctxattr.tasks.classification.pooling import POOLINGS
 from keras_ctxattr.tasks.classification.protocol import PROTOCOLS, Protocol
-from keras_ctxattr.tasks.classification.scoring import (
-    CLASSIFIERS,
-    Scores,
-    possible_shots,
-    score_draw,
-    summarize_gain,
-    summarize_scores,
-)
+from keras_ctxattr.tasks.classification.scoring import CLASSIFIERS, possible_shots
 from training.flags import parse_flags, run_script
 
 FEATURES = ("hog",)
@@ -81,7 +69,8 @@ class Config:
             SavedModel, untrained:BACKBONE); may be repeated.
         features: hand-made features to compare with: hog.
         protocol: stl10, caltech101, caltech101-mini or folders.
-        layer: name of a layer to classify by; may be repeated; all if not given.
+        layer: name of a layer to classify by, or "all layers", side by side; may be repeated; every
+            one of them if not given.
         labels: folders (a photograph's folder is its class), or a CSV file with the columns
             image,label.
         pool: whole, quadrants or pyramid; the protocol's if not given.
@@ -156,6 +145,19 @@ class Config:
         known = {name: value for name, value in given.items() if value is not None}
         return dataclasses.replace(PROTOCOLS[self.protocol], **known)
 
+    def comparison(self, protocol: Protocol, shots: list[int]) -> Comparison:
+        """Gives what is compared, and how."""
+        return Comparison(
+            grids=POOLINGS[protocol.pooling],
+            classifiers=self.classifier_names,
+            shots=shots,
+            scaling=self.scaling,
+            layers=self.layer,
+            untrained=self.untrained,
+            hand_made=bool(self.features),
+            seed=self.seed,
+        )
+
 
 def _check_names(flag: str, given: list[str], known: Any) -> None:
     unknown = sorted(set(given) - set(known))
@@ -167,18 +169,14 @@ def main(config: Config) -> dict[str, Any]:
     """Describes, classifies, writes everything, and gives the results."""
     out = check_folder(config.out)
     networks = [open_layers(source, seed=config.seed) for source in config.module]
-    chosen = {network.name: _chosen_layers(network, config.layer) for network in networks}
     protocol = config.division()
+    for network in networks:  # names of layers are checked before the work
+        config.comparison(protocol, []).chosen(network)
     photographs, about = _read(config, protocol)
     shots = possible_shots(photographs.labels, photographs.draws)
-    scorer = _Scorer(config, photographs, protocol, shots)
-    scores: dict[tuple[str, str], dict[str, list[Scores]]] = {}
-    sizes: dict[tuple[str, str], int] = {}
-    num_scores = _count(config, networks, chosen) * len(photographs.draws)
-    for row, kind, size, found in track(scorer.score_all(networks, chosen), num_scores, "scores"):
-        scores.setdefault(row, {}).setdefault(kind, []).append(found)
-        sizes[row] = size
-    rows = [_summarize(row, sizes[row], kinds) for row, kinds in scores.items()]
+    with show_progress("classifying") as progress:
+        comparison = config.comparison(protocol, shots)
+        rows = compare_layers(networks, photographs, comparison, progress=progress)
     values = {
         "protocol_name": protocol.name,
         "chance": 1 / len(photographs.names),
@@ -212,81 +210,6 @@ def _read(config: Config, protocol: Protocol) -> tuple[LabelledPhotographs, dict
     return photographs, describe_images(manifest, "photographs of all classes")
 
 
-def _chosen_layers(network: LayeredNetwork, wanted: list[str]) -> list[str]:
-    """Gives the layers to classify by, in the network's order."""
-    found = [name for name in network.layers if not wanted or name in wanted]
-    if not found:
-        raise ValueError(
-            f"`--layer` must be some of {', '.join(network.layers)} of {network.name}. "
-            f"Received: {', '.join(wanted)}"
-        )
-    return found
-
-
-def _count(config: Config, networks: list[LayeredNetwork], chosen: dict[str, list[str]]) -> int:
-    """Gives the number of rows that are scored, untrained ones too."""
-    kinds = [1 + (config.untrained and network.can_be_drawn) for network in networks]
-    own = sum(
-        kind * len(chosen[network.name]) for kind, network in zip(kinds, networks, strict=True)
-    )
-    return own + 2 * len(config.features)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Scorer:
-    config: Config
-    photographs: LabelledPhotographs
-    protocol: Protocol
-    shots: list[int]
-
-    def score_all(
-        self, networks: list[LayeredNetwork], chosen: dict[str, list[str]]
-    ) -> Iterator[tuple[tuple[str, str], str, int, Scores]]:
-        """Gives ((network, layer), kind, length of a vector, scores), draw by draw of a row."""
-        pixels, grids = self.photographs.pixels, POOLINGS[self.protocol.pooling]
-        num_draws = len(self.photographs.draws)
-        if self.config.features:
-            for name, vectors in describe_by_hog(pixels, grids).items():
-                for number in range(num_draws):
-                    yield (name, ""), "learnt", vectors.shape[1], self.score(vectors, number)
-        for network in networks:
-            names = chosen[network.name]
-            found = describe_pixels(network.only(names), pixels, grids)
-            for name, vectors in found.items():
-                for number in range(num_draws):
-                    row = (network.name, name)
-                    yield row, "learnt", vectors.shape[1], self.score(vectors, number)
-            if not (self.config.untrained and network.can_be_drawn):
-                continue
-            for number in range(num_draws):
-                fresh = network.only(names).fresh(self.config.seed + number)
-                for name, vectors in describe_pixels(fresh, pixels, grids).items():
-                    row = (network.name, name)
-                    yield row, "untrained", vectors.shape[1], self.score(vectors, number)
-
-    def score(self, vectors: np.ndarray, number: int) -> Scores:
-        """Scores the features of all photographs on one draw."""
-        return score_draw(
-            vectors,
-            self.photographs.labels,
-            self.photographs.draws[number],
-            classifiers=self.config.classifier_names,
-            shots=self.shots,
-            scaling=self.config.scaling,
-        )
-
-
-def _summarize(
-    row: tuple[str, str], num_features: int, kinds: dict[str, list[Scores]]
-) -> dict[str, Any]:
-    figures = {kind: summarize_scores(scores) for kind, scores in kinds.items()}
-    network, layer = row
-    summary = {"network": network, "layer": layer, "num_features": num_features, **figures}
-    if "untrained" in figures:
-        summary["gain"] = summarize_gain(figures["learnt"], figures["untrained"])
-    return summary
-
-
 def _describe(config: Config, protocol: Protocol, photographs: LabelledPhotographs) -> str:
     """Says in words what was measured."""
     if protocol.train_per_class is None:
@@ -301,10 +224,10 @@ def _describe(config: Config, protocol: Protocol, photographs: LabelledPhotograp
     return (
         f"{protocol.name}: {division}; {protocol.side} x {protocol.side} pixels; maps max-pooled "
         f"({protocol.pooling}); features scaled by {config.scaling}; one-vs-all linear SVM with C "
-        f"= {PENALTY:g}, or C by 3-fold cross-validation on the training part; multinomial "
-        f"logistic regression with C = {PROBE_PENALTY:g}; {NUM_NEIGHBOURS} nearest neighbours by "
-        "cosine; accuracy, each class weighing the same; mean and standard deviation (n - 1) over "
-        f"draws; fresh weights from seeds {config.seed} on, one a draw"
+        f"= {PENALTY:g}, or C by {NUM_FOLDS}-fold cross-validation on the training part; "
+        f"multinomial logistic regression with C = {PROBE_PENALTY:g}; {NUM_NEIGHBOURS} nearest "
+        "neighbours by cosine; accuracy, each class weighing the same; mean and standard deviation "
+        f"(n - 1) over draws; fresh weights from seeds {config.seed} on, one a draw"
     )
 
 

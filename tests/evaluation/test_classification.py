@@ -47,7 +47,10 @@ def test_every_layer_is_classified_beside_fresh_weights_and_hog(place, tmp_path,
     flags += ["--side", "48"]
     results = classification.main(parse(place, tmp_path / "out", *flags))
     names = [row["layer"] or row["network"] for row in results["rows"]]
-    assert names == ["hog", "hog pooled", "conv1_relu", "conv2_relu", "conv3_relu", "fc6_relu"]
+    layers = ["conv1_relu", "conv2_relu", "conv3_relu", "fc6_relu", "all layers"]
+    assert names == ["hog", "hog pooled", *layers]
+    sizes = [row["num_features"] for row in results["rows"]]
+    assert sizes[1] == 21 * 36 and sizes[-1] == sum(sizes[2:-1])
     assert results["num_classes"] == 3 and results["chance"] == pytest.approx(1 / 3)
     assert (results["num_train"], results["num_test"]) == (15, 9)
     for row in results["rows"]:
@@ -85,7 +88,7 @@ def test_rows_do_not_depend_on_what_else_is_compared(place, tmp_path):
     both = classification.main(parse(place, tmp_path / "a", *flags, *module, "--features", "hog"))
     one = classification.main(parse(place, tmp_path / "b", *flags, *module, "--layer", "fc6_relu"))
     (alone,) = one["rows"]
-    same = both["rows"][-1]
+    same = both["rows"][-2]
     assert same["layer"] == "fc6_relu" and "untrained" not in same
     for name in ("svm", "knn"):
         assert alone["learnt"]["accuracy"][name] == same["learnt"]["accuracy"][name]

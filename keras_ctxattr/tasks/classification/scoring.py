@@ -50,7 +50,7 @@ class Scores:
 
 
 def score_draw(
-    vectors: np.ndarray,
+    blocks: Sequence[np.ndarray],
     labels: np.ndarray,
     draw: Draw,
     *,
@@ -61,7 +61,8 @@ def score_draw(
     """Learns from what teaches and scores what tests.
 
     Args:
-        vectors: float `[images, num_features]`.
+        blocks: features, float `[images, num_features]` each; several are each scaled by
+            themselves, so that all weigh the same, and laid side by side.
         labels: int `[images]`.
         draw: what teaches and what tests.
         classifiers: some of `CLASSIFIERS`.
@@ -70,21 +71,24 @@ def score_draw(
     """
     # One thread: several for matrices as small as these take 20 times as long on a busy machine.
     with threadpool_limits(1):
-        train, test = _prepare(vectors, draw.train, draw.test, scaling)
+        train, test = _prepare(blocks, draw.train, draw.test, scaling)
         classes, wanted = labels[draw.train], labels[draw.test]
         penalty = choose_penalty(train, classes) if "svm_cv" in classifiers else None
         found = {
             name: class_mean_accuracy(_classify(name, train, classes, test, penalty), wanted)[0]
             for name in classifiers
         }
-        low_shot = {count: _score_shots(vectors, labels, draw, count, scaling) for count in shots}
+        low_shot = {count: _score_shots(blocks, labels, draw, count, scaling) for count in shots}
     return Scores(accuracies=found, low_shot=low_shot, penalty=penalty)
 
 
 def _prepare(
-    vectors: np.ndarray, train: np.ndarray, test: np.ndarray, scaling: str
+    blocks: Sequence[np.ndarray], train: np.ndarray, test: np.ndarray, scaling: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    return span_coordinates(*scale_features(vectors[train], vectors[test], scaling))
+    scaled = [scale_features(block[train], block[test], scaling) for block in blocks]
+    # Lengths stay those of one block: C means the same for one layer and for all.
+    known, asked = (np.hstack(parts) / len(blocks) ** 0.5 for parts in zip(*scaled, strict=True))
+    return span_coordinates(known, asked)
 
 
 def _classify(
@@ -96,10 +100,10 @@ def _classify(
 
 
 def _score_shots(
-    vectors: np.ndarray, labels: np.ndarray, draw: Draw, count: int, scaling: str
+    blocks: Sequence[np.ndarray], labels: np.ndarray, draw: Draw, count: int, scaling: str
 ) -> float:
     rows = draw.first(labels, count)
-    train, test = _prepare(vectors, rows, draw.test, scaling)
+    train, test = _prepare(blocks, rows, draw.test, scaling)
     predicted = classify_by_svm(train, labels[rows], test)
     return class_mean_accuracy(predicted, labels[draw.test])[0]
 

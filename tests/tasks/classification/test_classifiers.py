@@ -153,7 +153,7 @@ def test_one_example_of_a_class_leaves_the_papers_penalty():
 def test_scores_are_accuracies_of_the_test_rows_each_class_weighing_the_same():
     vectors, labels = samples(noise=0.5)
     draw = Draw(np.arange(40), np.array([*range(40, 52), 56]))  # one more of class 0
-    scores = score_draw(vectors, labels, draw, shots=(1, 4))
+    scores = score_draw([vectors], labels, draw, shots=(1, 4))
     train, test = scale_features(vectors[draw.train], vectors[draw.test])
     predicted = svm_scores(train, labels[draw.train], test, 0.1).argmax(axis=1)
     wanted = labels[draw.test]
@@ -167,8 +167,8 @@ def test_what_cannot_be_learnt_is_not_and_what_is_given_away_is():
     generator = np.random.default_rng(0)
     labels = np.arange(80) % 4
     draw = Draw(np.arange(40), np.arange(40, 80))
-    noise = score_draw(generator.normal(size=(80, 300)), labels, draw)
-    given = score_draw(np.eye(4)[labels] + 0.01 * generator.normal(size=(80, 4)), labels, draw)
+    noise = score_draw([generator.normal(size=(80, 300))], labels, draw)
+    given = score_draw([np.eye(4)[labels] + 0.01 * generator.normal(size=(80, 4))], labels, draw)
     assert all(value < 0.55 for value in noise.accuracies.values())
     assert all(value == 1 for value in given.accuracies.values())
 
@@ -178,7 +178,7 @@ def test_test_labels_do_not_reach_the_classifiers():
     draw = Draw(np.arange(40), np.arange(40, 60))
     other = labels.copy()
     other[40:] = (other[40:] + 1) % 4
-    one, two = (score_draw(vectors, some, draw) for some in (labels, other))
+    one, two = (score_draw([vectors], some, draw) for some in (labels, other))
     assert one.penalty == two.penalty
     assert one.accuracies["svm"] > 0.5 > two.accuracies["svm"]
 
@@ -186,9 +186,21 @@ def test_test_labels_do_not_reach_the_classifiers():
 def test_a_low_shot_curve_ends_where_all_examples_are_used():
     vectors, labels = samples(noise=0.5)
     draw = Draw(np.arange(32), np.arange(40, 60))
-    scores = score_draw(vectors, labels, draw, classifiers=["svm"], shots=(8,))
+    scores = score_draw([vectors], labels, draw, classifiers=["svm"], shots=(8,))
     assert scores.low_shot[8] == scores.accuracies["svm"]
     assert scores.penalty is None and list(scores.accuracies) == ["svm"]
+
+
+def test_layers_side_by_side_weigh_the_same():
+    vectors, labels = samples(noise=0.5)
+    draw = Draw(np.arange(32), np.arange(40, 60))
+    alone = score_draw([vectors], labels, draw)
+    # Whatever the scale of a block, and the same block twice changes nothing.
+    assert score_draw([vectors, 1000 * vectors], labels, draw) == alone
+    useless = np.random.default_rng(1).normal(size=(60, 500))
+    both = score_draw([useless, vectors], labels, draw, classifiers=["svm"])
+    alone_useless = score_draw([useless], labels, draw, classifiers=["svm"])
+    assert both.accuracies["svm"] > alone_useless.accuracies["svm"]
 
 
 def test_gains_are_of_pairs_of_draws():
@@ -198,7 +210,7 @@ def test_gains_are_of_pairs_of_draws():
     vectors, labels = samples(noise=0.5)
     draws = [Draw(np.arange(n, n + 32), np.arange(40, 60)) for n in range(2)]
     learnt, untrained = (
-        summarize_scores([score_draw(some, labels, draw, classifiers=["knn"]) for draw in draws])
+        summarize_scores([score_draw([some], labels, draw, classifiers=["knn"]) for draw in draws])
         for some in (vectors, vectors[:, :3])
     )
     gain = summarize_gain(learnt, untrained)["knn"]
