@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ctxattr.runs import Run, RunError
+from keras_ctxattr.tasks.detection.transfer import open_feature_network
 from keras_ctxattr.tasks.normals.baselines import MeanNormals
 from keras_ctxattr.tasks.normals.frames import label_frames
 from keras_ctxattr.tasks.normals.learning import learn_normals
@@ -177,3 +178,27 @@ def test_a_run_keeps_the_means_of_what_it_learnt_from(folder, frames):
     kept, expected = MeanNormals.load(folder / "baselines.npz"), MeanNormals.of(frames)
     np.testing.assert_array_equal(kept.everywhere, expected.everywhere)
     np.testing.assert_array_equal(kept.by_position, expected.by_position)
+
+
+def test_cells_lie_where_they_look(frames, features, tmp_path):
+    """Wherever the sides of the map say they do."""
+    recipe = dataclasses.replace(RECIPE, optimizer_steps=1)
+    wrong = dataclasses.replace(features, offset=7.0)
+    learn_normals(frames, tmp_path / "run", wrong, recipe)
+    resizing = load_normals_model(tmp_path / "run").model.get_layer("resizing")
+    assert (resizing.stride, resizing.offset) == (4, 0)
+
+
+def test_a_plain_saved_model_is_learnt_from_as_well(frames, features, tmp_path):
+    """Its weights are trained, and the model that is kept has them."""
+    features.model.export(str(tmp_path / "network"), verbose=False)
+    opened = open_feature_network(tmp_path / "network")
+    recipe = dataclasses.replace(RECIPE, optimizer_steps=12, flip=False)
+    learn_normals(frames, tmp_path / "run", opened, recipe)
+    rows = Run.read(tmp_path / "run").metrics.rows()
+    predictor = load_normals_model(tmp_path / "run")
+    before = features.model.get_weights()[0]
+    kernels = [one for one in predictor.model.get_weights() if one.shape == before.shape]
+    assert len(kernels) == 1 and not np.array_equal(kernels[0], before)
+    pixels = draw_room(0)[0]
+    assert float(rows[0]["loss"]) > 0 and predictor.predict(pixels).shape == pixels.shape
