@@ -5,7 +5,7 @@ import dataclasses
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Protocol
@@ -104,10 +104,10 @@ class RgbdFrames:
     ) -> None:
         self.source = str(source)
         self.colour_camera = colour_camera
-        with _opened(self.source) as (members, read):
-            self._members = _find_frames(self.source, members)
-            self.names: Sequence[str] = tuple(self._members)
-            self.intrinsics = _read_intrinsics(self.source, members, read)
+        self._container = _Container(self.source)
+        self._members = _find_frames(self.source, self._container.names)
+        self.names: Sequence[str] = tuple(self._members)
+        self.intrinsics = _read_intrinsics(self.source, self._container)
 
     def __len__(self) -> int:
         """Gives the number of frames."""
@@ -121,9 +121,8 @@ class RgbdFrames:
         """
         name = self.names[row]
         colour, depth = self._members[name]
-        with _opened(self.source) as (_, read):
-            pixels = _decode(self.source, colour, read(colour), cv2.IMREAD_COLOR)
-            stored = _decode(self.source, depth, read(depth), cv2.IMREAD_UNCHANGED)
+        pixels = self._decode(colour, cv2.IMREAD_COLOR)
+        stored = self._decode(depth, cv2.IMREAD_UNCHANGED)
         if stored.dtype != np.uint16 or stored.ndim != 2:
             raise CollectionError(
                 "Depth must be a grey PNG of 16 bits, in millimetres. Received: "
@@ -134,6 +133,16 @@ class RgbdFrames:
         if self.colour_camera is not None:
             pixels = to_depth_view(pixels, metres, self.intrinsics, self.colour_camera)
         return RgbdFrame(name=name, pixels=pixels, depth=metres, intrinsics=self.intrinsics)
+
+    def _decode(self, member: str, mode: int) -> np.ndarray:
+        content = self._container.read(member)
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), mode) if content else None
+        if picture is None:
+            raise CollectionError(
+                "A frame's files must be whole pictures; copy or download them again. "
+                f"Received: {self.source}: {member}"
+            )
+        return picture
 
 
 def to_depth_view(
@@ -188,15 +197,13 @@ def _find_frames(source: str, members: Sequence[str]) -> dict[str, tuple[str, st
     return places
 
 
-def _read_intrinsics(
-    source: str, members: Sequence[str], read: Callable[[str], bytes]
-) -> np.ndarray:
-    found = sorted(member for member in members if member.rpartition("/")[2] == INTRINSICS)
+def _read_intrinsics(source: str, container: "_Container") -> np.ndarray:
+    found = sorted(member for member in container.names if member.rpartition("/")[2] == INTRINSICS)
     if not found:
         raise CollectionError(
             f"Frames need their camera's {INTRINSICS} beside them. Received: {source}, without it"
         )
-    text = read(found[0]).decode(errors="replace").split()
+    text = container.read(found[0]).decode(errors="replace").split()
     try:
         matrix = np.array([float(word) for word in text]).reshape(3, 3)
     except ValueError:
@@ -209,36 +216,40 @@ def _read_intrinsics(
     return matrix
 
 
-def _decode(source: str, member: str, content: bytes, mode: int) -> np.ndarray:
-    picture = cv2.imdecode(np.frombuffer(content, np.uint8), mode) if content else None
-    if picture is None:
-        raise CollectionError(
-            "A frame's files must be whole pictures; copy or download them again. "
-            f"Received: {source}: {member}"
-        )
-    return picture
+class _Container:
+    """The files of a folder or tar archive: listed once, each read when it is asked for."""
 
+    def __init__(self, source: str) -> None:
+        self.path = Path(source)
+        with self._told():
+            self._members = self._list()
+        self.names = list(self._members)
 
-@contextlib.contextmanager
-def _opened(source: str) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
-    """Gives the names in a folder or archive, and what reads one."""
-    path = Path(source)
-    try:
-        if path.is_dir():
-            files = [*path.glob("*.*"), *path.glob("*/*.*")]
-            names = {file.relative_to(path).as_posix(): file for file in sorted(files)}
-            yield list(names), lambda name: names[name].read_bytes()
-            return
-        with tarfile.open(path) as archive:
-            members = {one.name.removeprefix("./"): one for one in archive if one.isfile()}
+    def _list(self) -> dict[str, Path | tarfile.TarInfo]:
+        if self.path.is_dir():
+            files = sorted([*self.path.glob("*.*"), *self.path.glob("*/*.*")])
+            return {file.relative_to(self.path).as_posix(): file for file in files}
+        with tarfile.open(self.path) as archive:
+            return {one.name.removeprefix("./"): one for one in archive if one.isfile()}
 
-            def read(name: str) -> bytes:
-                stream = archive.extractfile(members[name])
+    def read(self, name: str) -> bytes:
+        """Gives the bytes of a file."""
+        member = self._members[name]
+        with self._told():
+            if isinstance(member, Path):
+                return member.read_bytes()
+            with tarfile.open(self.path) as archive:
+                stream = archive.extractfile(member)  # knows where it begins
                 return stream.read() if stream is not None else b""
 
-            yield list(members), read
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise CollectionError(
-            "Frames must be in a folder or a whole tar archive that exists and can be read. "
-            f"Received: {source}: {str(getattr(error, 'strerror', None) or error).splitlines()[0]}"
-        ) from error
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Makes what cannot be read an error of one line."""
+        try:
+            yield
+        except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+            reason = str(getattr(error, "strerror", None) or error).splitlines()[0]
+            raise CollectionError(
+                "Frames must be in a folder or a whole tar archive that exists and can be read. "
+                f"Received: {self.path}: {reason}"
+            ) from error

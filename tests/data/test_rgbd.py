@@ -159,6 +159,13 @@ def test_damaged_and_odd_pictures_are_told(broken):
         RgbdFrames(broken).read(0)
 
 
+def test_frames_that_go_away_are_told(broken):
+    source = RgbdFrames(broken)
+    (broken / "frame-000000.depth.png").unlink()
+    with pytest.raises(CollectionError, match=r"exists and can be read. Received: .*broken: No"):
+        source.read(0)
+
+
 @pytest.mark.data
 def test_the_sample_is_read(data_folder):
     path = data_folder / "rgbd_7scenes_sample_train.tar"
