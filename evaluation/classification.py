@@ -277,13 +277,16 @@ def report(results: dict[str, Any]) -> None:
         for kind in ("learnt", "untrained", "gain"):
             if kind in row:
                 figures = row[kind] if kind == "gain" else row[kind]["accuracy"]
-                cells = [
-                    f"{100 * figures[n]['mean']:.1f} ± {100 * figures[n]['std']:.1f}" for n in names
-                ]
+                cells = [_cell(figures[name]) for name in names]
                 table[title if kind == "learnt" else f"{title}, {kind}"] = cells
     columns = ("accuracy, %", *(_TITLES.get(name, "k-NN") for name in names))
     print_table(f"{results['protocol_name']}, {results['num_classes']} classes", table, columns)
     print(f"by chance: {100 * results['chance']:.1f}")
+
+
+def _cell(figure: dict[str, Any]) -> str:
+    spread = "" if figure["std"] is None else f" ± {100 * figure['std']:.1f}"
+    return f"{100 * figure['mean']:.1f}{spread}"
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ def test_every_layer_is_classified_beside_fresh_weights_and_hog(place, tmp_path,
     assert json.loads((tmp_path / "out/results.json").read_text()) == results
     assert cv2.imread(str(tmp_path / "out/low_shot.png")).shape[1] == 640
     classification.report(results)
-    assert "conv1_relu" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "conv1_relu" in printed and "±" in printed
 
 
 def test_an_archive_and_its_folder_are_drawn_alike(place, tmp_path):
@@ -82,12 +83,15 @@ def test_an_archive_and_its_folder_are_drawn_alike(place, tmp_path):
     assert one["rows"] == other["rows"]
 
 
-def test_rows_do_not_depend_on_what_else_is_compared(place, tmp_path):
+def test_rows_do_not_depend_on_what_else_is_compared(place, tmp_path, capsys):
     flags = ["--draws", "1", "--side", "48", "--classifiers", "svm,knn", "--no-untrained"]
     module = ["--module", str(place / "module")]
     both = classification.main(parse(place, tmp_path / "a", *flags, *module, "--features", "hog"))
     one = classification.main(parse(place, tmp_path / "b", *flags, *module, "--layer", "fc6_relu"))
     (alone,) = one["rows"]
+    assert alone["learnt"]["accuracy"]["svm"]["std"] is None
+    classification.report(one)  # one draw has no spread
+    assert "±" not in capsys.readouterr().out
     same = both["rows"][-2]
     assert same["layer"] == "fc6_relu" and "untrained" not in same
     for name in ("svm", "knn"):
@@ -185,3 +189,16 @@ def test_names_are_as_short_as_they_can_be():
     paths = ["runs/attr16/module", "runs/attr32/module"]
     assert list(classification.short_names(paths).values()) == ["attr16/module", "attr32/module"]
     assert list(classification.short_names(["runs/x/module"]).values()) == ["x/module"]
+
+
+@pytest.mark.data
+def test_hog_tells_real_classes_apart(data_folder, tmp_path):
+    archive = data_folder / "caltech101_mini_train.tar"
+    if not archive.exists():
+        pytest.skip(f"{archive} is not there")
+    flags = ["--images", str(archive), "--out", str(tmp_path), "--protocol", "caltech101-mini"]
+    flags += ["--features", "hog", "--draws", "1", "--classifiers", "knn"]
+    results = classification.main(parse_flags(classification.Config, flags))
+    assert (results["num_classes"], results["num_train"], results["num_test"]) == (101, 505, 303)
+    for row in results["rows"]:
+        assert row["learnt"]["accuracy"]["knn"]["mean"] > 0.2

@@ -128,7 +128,7 @@ class _Work:
         found = describe_by_hog(self.photographs.pixels, self.comparison.grids)
         for name, vectors in found.items():
             scores = [self._score([vectors], number) for number in self._numbers]
-            yield _row(name, "", [vectors], scores, [])
+            yield _row(name, "", _size([vectors]), scores, [])
 
     def score_network(self, network: LayeredNetwork) -> Iterator[dict[str, Any]]:
         """Gives the rows of a network."""
@@ -139,13 +139,15 @@ class _Work:
             name: [self._score(blocks, number) for number in self._numbers]
             for name, blocks in found.items()
         }
+        sizes = {name: _size(blocks) for name, blocks in found.items()}
+        del found  # may be as large as what fresh weights give next
         untrained: dict[str, list[Scores]] = {name: [] for name in names}
         for number in self._numbers if self._draws_weights(network) else []:
             fresh = self._describe(used.fresh(self.comparison.seed + number))
             for name, blocks in _with_all(fresh, names).items():
                 untrained[name].append(self._score(blocks, number))
         for name in names:
-            yield _row(network.name, name, found[name], learnt[name], untrained[name])
+            yield _row(network.name, name, sizes[name], learnt[name], untrained[name])
 
     @property
     def _numbers(self) -> range:
@@ -183,17 +185,21 @@ def _with_all(
     return {name: list(found.values()) if name == ALL else [found[name]] for name in names}
 
 
+def _size(blocks: Sequence[np.ndarray]) -> int:
+    return sum(block.shape[1] for block in blocks)
+
+
 def _row(
     network: str,
     layer: str,
-    blocks: Sequence[np.ndarray],
+    num_features: int,
     learnt: Sequence[Scores],
     untrained: Sequence[Scores],
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
         "network": network,
         "layer": layer,
-        "num_features": sum(block.shape[1] for block in blocks),
+        "num_features": num_features,
         LEARNT: summarize_scores(learnt),
     }
     if untrained:

@@ -117,8 +117,8 @@ def possible_shots(labels: np.ndarray, draws: Sequence[Draw]) -> list[int]:
 
 
 def summarize(values: Sequence[float]) -> dict[str, Any]:
-    """Gives mean, standard deviation over draws (n - 1) and the draws themselves."""
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    """Gives mean, standard deviation (n - 1; None for one draw) and the draws themselves."""
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "std": spread, "draws": [float(v) for v in values]}
 
 

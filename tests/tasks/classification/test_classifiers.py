@@ -206,7 +206,7 @@ def test_layers_side_by_side_weigh_the_same():
 def test_gains_are_of_pairs_of_draws():
     figures = summarize([0.2, 0.4])
     assert (figures["mean"], figures["std"]) == pytest.approx((0.3, np.sqrt(0.02)))
-    assert figures["draws"] == [0.2, 0.4] and summarize([0.2])["std"] == 0
+    assert figures["draws"] == [0.2, 0.4] and summarize([0.2])["std"] is None
     vectors, labels = samples(noise=0.5)
     draws = [Draw(np.arange(n, n + 32), np.arange(40, 60)) for n in range(2)]
     learnt, untrained = (
