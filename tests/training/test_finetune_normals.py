@@ -12,6 +12,7 @@ from keras_ctxattr.runs import Run
 from keras_ctxattr.tasks.normals.predicting import load_normals_model
 from keras_ctxattr.tasks.normals.recipe import NormalsRecipe
 from tests.tasks.normals.scenes import draw_room, write_rooms
+from tests.tasks.normals.test_network import tiny_features
 from training import finetune_normals
 from training.configs import load_recipe, recipe_names
 from training.flags import parse_flags
@@ -40,13 +41,28 @@ def frames(tmp_path_factory):
     return write_rooms(tmp_path_factory.mktemp("frames") / "rooms", 5)
 
 
-def parse(frames, run, *more):
-    words = ["--frames", str(frames), "--backbone", "untrained:small", "--run", str(run)]
-    return parse_flags(finetune_normals.Config, [*words, *more])
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    """Writes a network of one convolution."""
+    path = tmp_path_factory.mktemp("networks") / "tiny.keras"
+    tiny_features().model.save(path)
+    return path
 
 
-def test_from_frames_to_a_model(frames, tmp_path, capsys):
+@pytest.fixture
+def parse(backbone):
+    """Gives the function from frames, a run folder and further words to a config."""
+
+    def give(frames, run, *more):
+        words = ["--frames", str(frames), "--backbone", str(backbone), "--run", str(run)]
+        return parse_flags(finetune_normals.Config, [*words, *more])
+
+    return give
+
+
+def test_from_frames_to_a_model(parse, frames, tmp_path, capsys):
     config = parse(frames, tmp_path / "run", "--steps", "3", "--held-out", "0.4")
+    config = dataclasses.replace(config, backbone="untrained:small")
     finetune_normals._report(config)
     assert "3 steps on 3 frames" in capsys.readouterr().out
     run = Run.read(tmp_path / "run", kind="normals")
@@ -59,7 +75,7 @@ def test_from_frames_to_a_model(frames, tmp_path, capsys):
     assert "3 steps on 3 frames" in capsys.readouterr().out
 
 
-def test_flags_reach_the_recipe_the_split_and_the_camera(frames, tmp_path):
+def test_flags_reach_the_recipe_the_split_and_the_camera(parse, frames, tmp_path):
     more = ["--steps", "1", "--learning-rate", "0.5", "--no-train-backbone", "--block", "0"]
     more += ["--colour-focal", "105", "--colour-offset", "0.02", "--seed", "3"]
     finetune_normals.main(parse(frames, tmp_path / "run", *more))
@@ -71,7 +87,7 @@ def test_flags_reach_the_recipe_the_split_and_the_camera(frames, tmp_path):
     assert place["colour_focal"] == 105 and place["colour_offset"] == 0.02
 
 
-def test_nyu_is_divided_by_its_own_split(tmp_path):
+def test_nyu_is_divided_by_its_own_split(parse, tmp_path):
     path, splits = tmp_path / "nyu_depth_v2_labeled.mat", tmp_path / "splits.mat"
     depth = np.full((640, 480), 2.0, np.float32)
     with h5py.File(path, "w") as file:
@@ -84,7 +100,7 @@ def test_nyu_is_divided_by_its_own_split(tmp_path):
     assert summary["held_out"] == ["0001", "0002"] and summary["share_valid"] > 0.95
 
 
-def test_the_nyu_recipe_is_taken_with_a_split(monkeypatch, tmp_path):
+def test_the_nyu_recipe_is_taken_with_a_split(parse, monkeypatch, tmp_path):
     asked = []
 
     def load(name, kind):
@@ -112,13 +128,13 @@ def test_there_are_both_recipes():
         (["--colour-offset", "0.1"], r"`colour_offset` needs `colour_focal`"),
     ],
 )
-def test_bad_flags_are_one_line(frames, tmp_path, more, message):
+def test_bad_flags_are_one_line(parse, frames, tmp_path, more, message):
     with pytest.raises(ValueError, match=message):
         finetune_normals.main(parse(frames, tmp_path / "run", *more))
     assert not (tmp_path / "run").exists()
 
 
-def test_frames_or_a_backbone_that_are_not_there_are_told(frames, tmp_path):
+def test_frames_or_a_backbone_that_are_not_there_are_told(parse, frames, tmp_path):
     with pytest.raises(ValueError, match=r"exists and can be read. Received: .*nowhere"):
         finetune_normals.main(parse(tmp_path / "nowhere", tmp_path / "run"))
     config = dataclasses.replace(parse(frames, tmp_path / "run"), backbone="nowhere")
@@ -126,7 +142,7 @@ def test_frames_or_a_backbone_that_are_not_there_are_told(frames, tmp_path):
         finetune_normals.main(config)
 
 
-def test_the_run_folder_has_no_pickle(frames, tmp_path):
+def test_the_run_folder_has_no_pickle(parse, frames, tmp_path):
     finetune_normals.main(parse(frames, tmp_path / "run", "--steps", "1"))
     with np.load(tmp_path / "run/baselines.npz", allow_pickle=False) as stored:
         assert sorted(stored) == ["by_position", "everywhere"]
