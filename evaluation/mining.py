@@ -93,7 +93,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        check_counts(self, "constellations", "depth", "num_dims", "set_size", "num_sets")
+        check_counts(self, "constellations", "set_size", "num_sets")
         check_counts(self, "untrained", at_least=0)
         check_seed(self)
         _ = self.settings

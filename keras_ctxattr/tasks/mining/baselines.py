@@ -84,7 +84,7 @@ def describe_keypoints(manifest: Manifest, progress: Progress | None = None) -> 
     Reference:
         Lowe 2004; Arandjelović and Zisserman 2012 (square roots).
     """
-    detector = cv2.SIFT_create(nfeatures=_MAX_KEYPOINTS)
+    detector = cv2.SIFT.create(_MAX_KEYPOINTS)
     found = []
     for done, one in enumerate(load_images(manifest), start=1):
         grey = cv2.cvtColor(one["image"].numpy(), cv2.COLOR_RGB2GRAY)

@@ -110,11 +110,18 @@ def match_exactly(
     return _drop_impossible(best)
 
 
-def build_index(features: DenseFeatures, *, seed: int = 0, progress: Progress | None = None) -> Any:
+def build_index(
+    features: DenseFeatures,
+    *,
+    num_probes: int = 32,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Any:
     """Gives a faiss index of all patches, product-quantised: 64 bytes each and 8 for its number.
 
     Args:
         features: All photographs.
+        num_probes: Lists, of about 200 patches each, that a search looks through.
         seed: Of the choice of patches from which it learns.
         progress: Called with (patches added, all of them).
     """
@@ -128,6 +135,7 @@ def build_index(features: DenseFeatures, *, seed: int = 0, progress: Progress | 
     index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
     generator = np.random.default_rng(seed)
     rows = np.sort(generator.permutation(count)[:_TRAINED_ROWS])
+    index.nprobe = num_probes
     index.train(np.asarray(features.vectors[rows], np.float32))
     for start in range(0, count, _ADDED):
         stop = min(start + _ADDED, count)
@@ -145,7 +153,6 @@ def match_by_index(
     depth: int = 100,
     *,
     num_nearest: int = 2048,
-    num_probes: int = 32,
     progress: Progress | None = None,
 ) -> Matches:
     """Looks up the nearest patches of each patch, and puts them together by photograph.
@@ -160,11 +167,9 @@ def match_by_index(
         owners: Likewise.
         depth: Likewise.
         num_nearest: Patches looked up for each: the more, the more photographs are known.
-        num_probes: Lists of the index that are searched.
         progress: Called with (constellations searched for, all of them).
     """
     _check_queries(features, queries, owners, depth)
-    index.nprobe = num_probes
     num_images, count = len(features.manifest), len(queries)
     parts = []
     for start in range(0, count, _CHUNK):

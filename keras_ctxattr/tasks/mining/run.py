@@ -62,6 +62,8 @@ class MiningSettings:
         for name in ("num_constellations", "depth", "num_dims"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1. Received: {getattr(self, name)}")
+        if not 0 <= self.whitening <= 0.5:
+            raise ValueError(f"`whitening` must be 0 to .5. Received: {self.whitening}")
         if self.search not in _SEARCHES:
             raise ValueError(f"`search` must be one of {_SEARCHES}. Received: {self.search}")
 
