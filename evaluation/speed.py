@@ -1,6 +1,6 @@
 """How fast each stage is, beside a plain way to do the same, in one run on one machine.
 
-    python -m evaluation.speed [--only context|svm|search|index|detection|contours]
+    python -m evaluation.speed [--only context|svm|search|index|detection|contours|mining]
         [--images PHOTOS] [--json FILE]
 
 Gives `{name: {value, baseline, ratio}}`. Both sides alternate and medians are taken, so that other
@@ -12,7 +12,8 @@ fast_rcnn >= 10, proposals_fast and _quality >= .9 (left out where OpenCV lacks 
 contours_dense >= 50, contours_transfer >= 1 and contours_transfer_2 >= 3.3, contours_benchmark >=
 .17 images a second (200 in 20 minutes).
 On a GPU, `tflops` adds the share of its peak. See `evaluation.speed_context`, `speed_svm`,
-`speed_search`, `speed_index`, `speed_detection` and `speed_contours` for what is compared.
+`speed_search`, `speed_index`, `speed_detection`, `speed_contours` and `speed_mining` for what is
+compared.
 """
 
 import dataclasses
@@ -29,6 +30,7 @@ from evaluation import (
     speed_contours,
     speed_detection,
     speed_index,
+    speed_mining,
     speed_search,
     speed_svm,
 )
@@ -139,6 +141,14 @@ def _measure_contours(config: Config) -> speed_context.Measurements:
     )
 
 
+def _measure_mining(config: Config) -> speed_context.Measurements:
+    images = config.images or _sample_images()
+    rounds = min(3, config.rounds)
+    return speed_mining.measure(
+        speed_mining.Workload(images=images, rounds=rounds, seed=config.seed)
+    )
+
+
 # Name of a stage -> what measures it; a stage adds its line here.
 STAGES: dict[str, Callable[[Config], speed_context.Measurements]] = {
     "context": _measure_context,
@@ -147,6 +157,7 @@ STAGES: dict[str, Callable[[Config], speed_context.Measurements]] = {
     "index": _measure_index,
     "detection": _measure_detection,
     "contours": _measure_contours,
+    "mining": _measure_mining,
 }
 
 
