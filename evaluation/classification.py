@@ -268,20 +268,21 @@ def short_names(paths: list[str]) -> dict[str, str]:
 
 
 def report(results: dict[str, Any]) -> None:
-    """Prints the table."""
+    """Prints a table a network."""
     names = results["classifiers"]
-    networks = short_names(list(dict.fromkeys(row["network"] for row in results["rows"])))
-    table = {}
+    columns = ("accuracy, %", *(_TITLES.get(name, "k-NN") for name in names))
+    tables: dict[str, dict[str, list[str]]] = {}
     for row in results["rows"]:
-        title = f"{networks[row['network']]} {row['layer']}".rstrip()
+        table = tables.setdefault(row["network"] if row["layer"] else "hand-made features", {})
+        layer = row["layer"] or row["network"]
         for kind in ("learnt", "untrained", "gain"):
             if kind in row:
                 figures = row[kind] if kind == "gain" else row[kind]["accuracy"]
-                cells = [_cell(figures[name]) for name in names]
-                table[title if kind == "learnt" else f"{title}, {kind}"] = cells
-    columns = ("accuracy, %", *(_TITLES.get(name, "k-NN") for name in names))
-    print_table(f"{results['protocol_name']}, {results['num_classes']} classes", table, columns)
-    print(f"by chance: {100 * results['chance']:.1f}")
+                name = layer if kind == "learnt" else f"{layer}, {kind}"
+                table[name] = [_cell(figures[classifier]) for classifier in names]
+    for network, table in tables.items():
+        print_table(f"{results['protocol_name']}: {network}", table, columns)
+    print(f"{results['num_classes']} classes, by chance: {100 * results['chance']:.1f}")
 
 
 def _cell(figure: dict[str, Any]) -> str:
