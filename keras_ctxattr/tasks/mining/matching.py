@@ -16,7 +16,7 @@ NO_PATCH = -1
 
 _ROWS_PER_LIST = 200  # of an inverted file, about
 _BYTES = 64  # of a product-quantised vector
-_TRAINED_ROWS = 200_000
+_TRAINED_ROWS = 65_536
 _CHUNK = 256  # constellations searched for at a time
 _ADDED = 65_536
 _BATCH = 64  # photographs whose matches are compared with the best so far
@@ -113,7 +113,7 @@ def match_exactly(
 def build_index(
     features: DenseFeatures,
     *,
-    num_probes: int = 32,
+    num_probes: int = 128,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Any:
@@ -152,7 +152,7 @@ def match_by_index(
     owners: np.ndarray,
     depth: int = 100,
     *,
-    num_nearest: int = 2048,
+    num_nearest: int = 8192,
     progress: Progress | None = None,
 ) -> Matches:
     """Looks up the nearest patches of each patch, and puts them together by photograph.
