@@ -10,13 +10,15 @@ import pytest
 from evaluation import (
     aberration,
     image_normalization,
+    mining,
     nearest_neighbours,
+    normals,
     peak_memory,
     pretext_accuracy,
     speed,
 )
 from keras_ctxattr import cli
-from training import pretrain_context
+from training import finetune_normals, pretrain_context
 from training.flags import parse_flags, run_script
 
 CTXATTR = [
@@ -132,6 +134,14 @@ SCRIPTS = [
     (aberration, ["--images", "{photos}", "--out", "{empty}/o", "--run", "{words}"], "run folder"),
     (aberration, ["--images", "{photos}", "--out", "{empty}/o", "--no-regressors"], "--module"),
     (aberration, ["--images", "{empty}", "--out", "{empty}/o"], "must"),
+    (mining, ["--images", "{photos}", "--out", "{empty}/o"], "--module"),
+    (mining, ["--images", "{photos}", "--module", "{words}", "--out", "o"], "A module must be"),
+    (normals, ["--run", "{empty}", "--out", "{empty}/o"], "no run folder"),
+    (
+        finetune_normals,
+        ["--frames", "{empty}", "--backbone", "untrained:small", "--run", "{empty}/r"],
+        "frame-NAME",
+    ),
     (peak_memory, ["--manifest", "{empty}/nowhere.sqlite"], "nowhere.sqlite"),
     (peak_memory, ["--manifest", "m", "--num-steps", "0"], "--num-steps"),
     (speed, ["--only", "lunch"], "--only"),
