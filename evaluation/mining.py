@@ -5,12 +5,13 @@
         --set-size 5 --num-sets 1000 --out results/purity
 
 Rows are the modules, each beside its network untrained, and histograms of oriented gradients (HOG);
-all look for the same constellations. Figures: how many of the photographs that match best have the
-layout of the constellation, beside patches drawn anywhere in the same photographs; how many objects
-that makes; and with labels, which nothing is chosen by, purity and coverage of sets of photographs,
-beside k-means on HOG, visual words and sets drawn at random. Writes results.json, a page of objects
-for each module (index.html in a folder of its name) and purity_coverage.png. Features are kept in
-the folder, and the same command again takes them. 600 photographs: ten minutes a row, two cores.
+those of one stride look for the same constellations. Figures: how many of the photographs that
+match best have the layout of the constellation, beside patches drawn anywhere in the same
+photographs; how many objects that makes; and with labels, which no set is chosen by, purity and
+coverage of sets of photographs, beside k-means on HOG, visual words and sets drawn at random.
+Writes results.json, a page of objects for each module (index.html in a folder of its name) and
+purity_coverage.png. Features are kept in the folder, and the same command again takes them. 600
+photographs: some five minutes a row on two cores.
 """
 
 import dataclasses
@@ -46,7 +47,11 @@ from keras_ctxattr.tasks.mining import (
 )
 from keras_ctxattr.tasks.mining.baselines import centre_sets, describe_keypoints, random_sets
 from keras_ctxattr.tasks.mining.metrics import purity_coverage, select_sets
-from keras_ctxattr.tasks.mining.objects import drop_duplicates, verified_by_chance
+from keras_ctxattr.tasks.mining.objects import (
+    Constellations,
+    drop_duplicates,
+    verified_by_chance,
+)
 from training.flags import parse_flags, run_script
 
 HOG, HOG_KMEANS, WORDS, RANDOM = "HOG", "k-means on HOG", "visual words", "random"
@@ -97,6 +102,11 @@ class Config:
         check_counts(self, "untrained", at_least=0)
         check_seed(self)
         _ = self.settings
+        if self.labels is not None and self.set_size > self.depth:
+            raise ValueError(
+                "`--set-size` must be at most `--depth`: sets are of verified photographs. "
+                f"Received: {self.set_size} and {self.depth}"
+            )
 
     @property
     def settings(self) -> MiningSettings:
@@ -115,21 +125,21 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     """Mines with each kind of features, writes everything, and gives the results."""
     out = check_folder(config.out)
-    describers = _open_describers(config)
+    describers, pages = _open_describers(config)
     manifest = collect(config.images)
     truth = _read_truth(config, manifest)
     out.mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict[str, Any]] = {}
-    counts: dict[str, np.ndarray] = {}
+    found: dict[str, Constellations] = {}
     curves: dict[str, dict[str, Any]] = {}
     for name, describer in describers.items():
         start = time.monotonic()
         features = out / "features" / _file_name(name)
         with show_steps(name) as report:
             mined = mine_photographs(manifest, describer, features, config.settings, report=report)
-        rows[name] = _summarize(mined, time.monotonic() - start)
-        counts[name] = mined.found.counts
-        if name != HOG and "untrained" not in describer.name:
+        rows[name] = _summarize(mined, time.monotonic() - start, config.seed)
+        found[name] = mined.found
+        if name in pages:
             write_atlas(mined, out / _file_name(name), f"Objects by {name}")
         if truth is not None:
             curves[name] = _score_mined(mined, truth, config)
@@ -142,7 +152,7 @@ def main(config: Config) -> dict[str, Any]:
         out,
         {
             "rows": rows,
-            "gains": _compare(counts),
+            "gains": _compare(found),
             "purity_coverage": {name: _listed(curve) for name, curve in curves.items()},
         },
         script="evaluation.mining",
@@ -162,23 +172,26 @@ def main(config: Config) -> dict[str, Any]:
     )
 
 
-def _open_describers(config: Config) -> dict[str, DenseDescriber]:
-    """Gives what describes patches by the names of rows, a module's own first."""
-    names = [module.name for module in config.module]
+def _open_describers(config: Config) -> tuple[dict[str, DenseDescriber], list[str]]:
+    """Gives what describes patches by the names of rows, and the names of the modules' own."""
+    shorts = [module.name for module in config.module]
+    names = [
+        short if short not in ("", HOG) and shorts.count(short) == 1 else str(module)
+        for short, module in zip(shorts, config.module, strict=True)
+    ]
     found: dict[str, DenseDescriber] = {}
-    for module, short in zip(config.module, names, strict=True):
-        name = short if short and names.count(short) == 1 else str(module)
+    for name, module in zip(names, config.module, strict=True):
         found[name] = describe_by_module(module)
         for number in range(config.untrained):
             seed = config.seed + number
             fresh = f"{name}, untrained" + (f" {seed}" if config.untrained > 1 else "")
             found[fresh] = describe_by_module(module, untrained_seed=seed)
-    sizes = {describer.patch_size for describer in found.values()}
-    if len(sizes) != 1:
-        raise ValueError(
-            f"All modules must take patches of one size. Received: {sorted(sizes)} pixels"
-        )
-    return {**found, HOG: describe_by_gradients(sizes.pop())}
+    first = found[names[0]]
+    if any(describer.patch_size != first.patch_size for describer in found.values()):
+        sizes = sorted({describer.patch_size for describer in found.values()})
+        raise ValueError(f"All modules must take patches of one size. Received: {sizes} pixels")
+    gradients = describe_by_gradients(first.patch_size, first.stride)
+    return {**found, HOG: gradients}, names
 
 
 def _read_truth(config: Config, manifest: Manifest) -> np.ndarray | None:
@@ -197,9 +210,9 @@ def _read_truth(config: Config, manifest: Manifest) -> np.ndarray | None:
 # --- Verified matches ---
 
 
-def _summarize(mined: Mined, seconds: float) -> dict[str, Any]:
+def _summarize(mined: Mined, seconds: float, seed: int) -> dict[str, Any]:
     found = mined.found
-    chance = verified_by_chance(mined.features, found.matches).sum(axis=1)
+    chance = verified_by_chance(mined.features, found.matches, seed).sum(axis=1)
     best = np.sort(found.counts)[::-1][: max(1, len(found.counts) // 20)]
     num_images = len(mined.features.manifest)
     return {
@@ -216,13 +229,17 @@ def _summarize(mined: Mined, seconds: float) -> dict[str, Any]:
     }
 
 
-def _compare(counts: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Gives by how many verified matches the first row is above each other, by constellation."""
-    first, *others = counts
+def _compare(found: dict[str, Constellations]) -> dict[str, dict[str, float]]:
+    """Gives by how many verified matches the first row is above each other, by constellation.
+
+    Rows that looked for other constellations, as those of another stride do, are left out.
+    """
+    (name, first), *others = found.items()
     return {
-        f"{first} - {name}": _paired(counts[first], counts[name])
-        for name in others
-        if len(counts[name]) == len(counts[first])  # another stride has other places
+        f"{name} - {another}": _paired(first.counts, other.counts)
+        for another, other in others
+        if np.array_equal(first.images, other.images)
+        and np.array_equal(first.patches, other.patches)
     }
 
 

@@ -46,6 +46,9 @@ class Config:
         frames: where the frames are now, or other frames with --every; those that the run was
             trained with if not given.
         every: scores all of --frames, not those held out alone.
+        colour_focal: for --every: focal length of the colour camera of --frames, where it is not
+            the depth's.
+        colour_offset: metres from the depth's camera to it, to the right.
         num_pictures: frames in the picture.
         seed: of the frames in the picture.
     """
@@ -54,6 +57,8 @@ class Config:
     out: Path
     frames: str | None = None
     every: bool = False
+    colour_focal: float | None = None
+    colour_offset: float = 0.0
     num_pictures: int = 4
     seed: int = 0
 
@@ -65,6 +70,11 @@ class Config:
             raise ValueError(
                 "`--every` needs `--frames`: the run has learnt from most of its own. "
                 "Received: no --frames"
+            )
+        if self.colour_focal is not None and not self.every:
+            raise ValueError(
+                "`--colour-focal` belongs to `--every`: the run knows its own frames' camera. "
+                f"Received: --colour-focal {self.colour_focal}"
             )
 
 
@@ -104,7 +114,13 @@ def _find_frames(
 ) -> tuple[FramesPlace, RgbdSource, tuple[int, ...]]:
     """Gives where frames are, the frames, and which of them are scored."""
     place = FramesPlace(**summary["place"])
-    if config.frames is not None:
+    if config.frames is not None and config.every:
+        place = FramesPlace(
+            frames=config.frames,
+            colour_focal=config.colour_focal,
+            colour_offset=config.colour_offset,
+        )
+    elif config.frames is not None:
         place = dataclasses.replace(place, frames=config.frames, splits=None)
     source = place.open()
     if config.every:

@@ -170,7 +170,7 @@ def _measure_searches(features: DenseFeatures, count: int, workload: Workload) -
     )
     rates = {"exact": len(queries) / exact, "quantised": len(queries) / quick}
     memory = {"exact": exact_memory, "quantised": quick_memory}
-    everything = features.vectors.size * 4 / 1e6
+    everything = len(features.vectors) * features.num_dims * 4 / 1e6
     found: Measurements = {}
     for name in rates:
         found[f"mining_{name}_{count}"] = {

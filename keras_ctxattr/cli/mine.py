@@ -29,7 +29,7 @@ def mine(
     ] = 100,
     objects: Annotated[int, typer.Option(min=1, help="Objects on the page.")] = 100,
     search: Annotated[
-        str, typer.Option(help="exact, quantised (less memory), or auto by the amount of work.")
+        str, typer.Option(help="exact, quantised (faster in large ones), or auto by the work.")
     ] = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of all draws.")] = 0,
 ) -> None:
@@ -53,7 +53,8 @@ def mine(
     settings = MiningSettings(seed=seed, **settings_of)  # type: ignore[arg-type]
     describer = describe_by_module(module)
     with scan_progress() as progress:
-        manifest = scan_images(photos, progress=progress).usable()
+        scanned = scan_images(photos, progress=progress)
+    manifest = scanned.usable()
     with show_steps() as report:
         mined = mine_photographs(
             manifest,
@@ -63,8 +64,14 @@ def mine(
             report=report,
         )
     found = write_atlas(mined, out, f"Objects in {', '.join(photos)}", num_objects=objects)
+    num_images = len(mined.features.manifest)
+    num_skipped = len(scanned) - len(manifest)
+    if num_skipped:
+        print(f"{num_skipped:,} files skipped: ctxattr check says why")
+    if mined.num_thin:
+        print(f"{mined.num_thin:,} photographs left out: their sides differ more than 10 times")
     print(
-        f"{out / 'index.html'}: {len(found):,} objects from {len(manifest):,} photographs; "
+        f"{out / 'index.html'}: {len(found):,} objects from {num_images:,} photographs; "
         f"{mined.found.counts.mean():.1f} of {mined.found.verified.shape[1]} matches verified on "
         f"average, {mined.found.counts.max():,} at most; {time.monotonic() - start:.0f} s"
     )

@@ -83,17 +83,17 @@ class RgbdFrames:
     """The frames of a folder or tar archive, each read when it is asked for.
 
     A frame is `frame-NAME.color.jpg` or `.png`, and `frame-NAME.depth.png` (16 bits, millimetres,
-    0 or 65535 where it is not known); `camera-intrinsics.txt` beside them, 3 x 3 numbers, is of
-    the depth.
+    0 or 65535 where it is not known); `camera-intrinsics.txt` beside them or in a folder above, 3 x
+    3 numbers, is of the depth. Several sequences may lie in a folder each.
 
     Args:
-        source: The folder or archive; the files may be in one folder below.
+        source: The folder or archive; the files may be in folders below.
         colour_camera: Where photographs are not of the view of the depth: what they were taken
             by. Each is then brought to the depth's view and size, by the depth's median where the
             cameras stand apart. None where both are of one view.
 
     Attributes:
-        names: Of the frames, sorted.
+        names: Of the frames, sorted; with the folder where there are several.
 
     Raises:
         CollectionError: If there are no frames or intrinsics, or a frame is not whole.
@@ -107,7 +107,9 @@ class RgbdFrames:
         self._container = _Container(self.source)
         self._members = _find_frames(self.source, self._container.names)
         self.names: Sequence[str] = tuple(self._members)
-        self.intrinsics = _read_intrinsics(self.source, self._container)
+        cameras = _read_intrinsics(self.source, self._container)
+        folders = [depth.rpartition("/")[0] for _, depth in self._members.values()]
+        self._intrinsics = [_nearest_camera(self.source, cameras, one) for one in folders]
 
     def __len__(self) -> int:
         """Gives the number of frames."""
@@ -130,9 +132,10 @@ class RgbdFrames:
             )
         metres = np.where(np.isin(stored, MISSING), 0, stored / _MILLIMETRES).astype(np.float32)
         pixels = np.ascontiguousarray(pixels[..., ::-1])
+        intrinsics = self._intrinsics[row]
         if self.colour_camera is not None:
-            pixels = to_depth_view(pixels, metres, self.intrinsics, self.colour_camera)
-        return RgbdFrame(name=name, pixels=pixels, depth=metres, intrinsics=self.intrinsics)
+            pixels = to_depth_view(pixels, metres, intrinsics, self.colour_camera)
+        return RgbdFrame(name=name, pixels=pixels, depth=metres, intrinsics=intrinsics)
 
     def _decode(self, member: str, mode: int) -> np.ndarray:
         content = self._container.read(member)
@@ -174,18 +177,21 @@ def to_depth_view(
 
 
 def _find_frames(source: str, members: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Gives the two files of each frame, by its name."""
-    found: dict[str, dict[str, str]] = {}
+    """Gives the two files of each frame, by its name: with its folder if there are several."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
     for member in members:
         if (match := _FRAME.fullmatch(member)) is not None:
-            found.setdefault(match[2], {})[match[3]] = member
+            folder = member.rpartition("/")[0]
+            found.setdefault((folder, match[2]), {})[match[3]] = member
     if not found:
         raise CollectionError(
             f"Frames must be files frame-NAME{COLOURS[0]} and frame-NAME{DEPTH}, in a folder or "
             f"tar archive. Received: {source}, with none"
         )
+    is_single = len({folder for folder, _ in found}) == 1
     places = {}
-    for name, files in sorted(found.items()):
+    for (folder, frame), files in sorted(found.items()):
+        name = frame if is_single or not folder else f"{folder}/{frame}"
         colour = next((files[kind] for kind in COLOURS if kind in files), None)
         if colour is None or DEPTH not in files:
             missing = name + (COLOURS[0] if colour is None else DEPTH)
@@ -197,23 +203,37 @@ def _find_frames(source: str, members: Sequence[str]) -> dict[str, tuple[str, st
     return places
 
 
-def _read_intrinsics(source: str, container: "_Container") -> np.ndarray:
-    found = sorted(member for member in container.names if member.rpartition("/")[2] == INTRINSICS)
-    if not found:
+def _read_intrinsics(source: str, container: "_Container") -> dict[str, np.ndarray]:
+    """Gives the cameras' matrices by the folders that they lie in."""
+    found = [member for member in container.names if member.rpartition("/")[2] == INTRINSICS]
+    cameras = {}
+    for member in found:
+        text = container.read(member).decode(errors="replace").split()
+        try:
+            matrix = np.array([float(word) for word in text]).reshape(3, 3)
+        except ValueError:
+            matrix = np.zeros((3, 3))
+        if not (np.isfinite(matrix).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0):
+            raise CollectionError(
+                f"{INTRINSICS} must be 3 x 3 numbers, focal lengths over 0. "
+                f"Received: {source}: {member}: {' '.join(text)[:80]}"
+            )
+        cameras[member.rpartition("/")[0]] = matrix
+    return cameras
+
+
+def _nearest_camera(source: str, cameras: dict[str, np.ndarray], folder: str) -> np.ndarray:
+    """Gives the camera of a folder, or of the nearest one above."""
+    places = [folder]
+    while places[-1]:
+        places.append(places[-1].rpartition("/")[0])
+    found = next((cameras[place] for place in places if place in cameras), None)
+    if found is None:
         raise CollectionError(
-            f"Frames need their camera's {INTRINSICS} beside them. Received: {source}, without it"
+            f"Frames need their camera's {INTRINSICS} beside them, or in a folder above. "
+            f"Received: {source}, without it"
         )
-    text = container.read(found[0]).decode(errors="replace").split()
-    try:
-        matrix = np.array([float(word) for word in text]).reshape(3, 3)
-    except ValueError:
-        matrix = np.zeros((3, 3))
-    if not (np.isfinite(matrix).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0):
-        raise CollectionError(
-            f"{INTRINSICS} must be 3 x 3 numbers, focal lengths over 0. "
-            f"Received: {source}: {found[0]}: {' '.join(text)[:80]}"
-        )
-    return matrix
+    return found
 
 
 class _Container:

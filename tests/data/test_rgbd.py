@@ -53,6 +53,40 @@ def test_a_folder_above_is_taken_as_well(folder):
     assert RgbdFrames(folder.parent).names == RgbdFrames(folder).names
 
 
+def test_sequences_of_equal_names_are_kept_apart(tmp_path):
+    """Frames of the second folder took the place of the first's."""
+    write_rooms(tmp_path / "all/seq-01", 2)
+    write_rooms(tmp_path / "all/seq-02", 3)
+    (tmp_path / "all/seq-02/camera-intrinsics.txt").write_text("99 0 63 0 99 47 0 0 1")
+    source = RgbdFrames(tmp_path / "all")
+    assert source.names == (
+        "seq-01/frame-000000",
+        "seq-01/frame-000001",
+        "seq-02/frame-000000",
+        "seq-02/frame-000001",
+        "seq-02/frame-000002",
+    )
+    assert source.read(0).intrinsics[0, 0] == INTRINSICS[0][0] != 99
+    assert source.read(4).intrinsics[0, 0] == 99
+
+
+def test_photograph_and_depth_are_of_one_folder(tmp_path):
+    write_rooms(tmp_path / "all/a", 1)
+    write_rooms(tmp_path / "all/b", 1)
+    (tmp_path / "all/b/frame-000000.color.jpg").unlink()
+    with pytest.raises(CollectionError, match=r"without b/frame-000000\.color\.jpg"):
+        RgbdFrames(tmp_path / "all")
+
+
+def test_a_camera_above_is_that_of_all_folders_below(tmp_path):
+    for name in ("a", "b"):
+        write_rooms(tmp_path / "all" / name, 1)
+        (tmp_path / "all" / name / "camera-intrinsics.txt").rename(
+            tmp_path / "all/camera-intrinsics.txt"
+        )
+    assert len(RgbdFrames(tmp_path / "all")) == 2
+
+
 def test_both_values_of_a_missing_depth_are_0(broken):
     stored = np.full((4, 5), 1500, np.uint16)
     stored[0, 0], stored[1, 2] = 0, 65535

@@ -1,6 +1,7 @@
 """`python -m evaluation.mining`, and `ctxattr mine`: a thing planted in photographs."""
 
 import json
+from types import SimpleNamespace
 
 import cv2
 import keras
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from evaluation import mining
 from keras_ctxattr import cli
-from keras_ctxattr.backbones import compact
+from keras_ctxattr.backbones import compact, small
 from keras_ctxattr.export import export_module
 from tests.tasks.mining.making import plant_things
 from training.flags import parse_flags
@@ -93,6 +94,7 @@ def test_the_same_command_again_takes_the_features(place, tmp_path):
         (["--search", "fast"], "`search` must be one of"),
         (["--untrained", "-1"], "`--untrained` must be at least 0"),
         (["--whitening", "2"], "`whitening` must be 0 to .5. Received: 2.0"),
+        (["--labels", "folders"], "`--set-size` must be at most `--depth`"),
     ],
 )
 def test_bad_flags_are_one_line(place, tmp_path, flags, message, capsys):
@@ -105,7 +107,10 @@ def test_bad_flags_are_one_line(place, tmp_path, flags, message, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--set-size", "99"], "`--set-size` must be at most the number of images, 8"),
+        (
+            ["--set-size", "99", "--depth", "100"],
+            "`--set-size` must be at most the number of images, 8",
+        ),
         (["--set-size", "2", "--labels", "nowhere.csv"], "Labels must be `folders` or a CSV"),
     ],
 )
@@ -121,6 +126,25 @@ def test_modules_of_other_patches_are_refused(place, tmp_path):
     export_module(compact(input_size=64, width=8, num_features=16), tmp_path / "other")
     with pytest.raises(ValueError, match="patches of one size"):
         mining.main(parse(place, tmp_path / "out", "--module", str(tmp_path / "other")))
+
+
+def test_a_module_of_small_patches_is_mined_and_has_its_page(place, tmp_path):
+    keras.utils.set_random_seed(0)
+    export_module(small(width=4, num_features=8), tmp_path / "untrained_small")
+    words = ["--images", str(place / "photos"), "--module", str(tmp_path / "untrained_small")]
+    words += ["--constellations", "20", "--depth", "3", "--num-pixels", "20000"]
+    results = mining.main(parse_flags(mining.Config, [*words, "--out", str(tmp_path / "out")]))
+    assert len(results["gains"]) == 2  # of the same constellations
+    assert (tmp_path / "out/untrained_small/index.html").is_file()
+
+
+def test_other_constellations_are_not_paired():
+    first = SimpleNamespace(
+        images=np.arange(3), patches=np.arange(12).reshape(3, 4), counts=np.array([1, 2, 3])
+    )
+    moved = SimpleNamespace(**{**vars(first), "patches": first.patches + 1})
+    gains = mining._compare({"a": first, "b": moved, "c": first})
+    assert gains == {"a - c": {"mean": 0.0, "standard_error": 0.0}}
 
 
 def test_the_command_writes_a_page(place, tmp_path):

@@ -73,7 +73,7 @@ def test_the_picture_depends_on_the_seed_alone(run, tmp_path):
         out = tmp_path / str(number)
         normals.main(parse(run, out, "--num-pictures", "1", "--seed", seed))
         pictures.append((out / "normals.png").read_bytes())
-    assert pictures[0] == pictures[1]
+    assert pictures[0] == pictures[1] != pictures[2]
 
 
 def test_frames_that_have_moved_and_other_frames(run, frames, tmp_path):

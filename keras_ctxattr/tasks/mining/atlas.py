@@ -78,6 +78,7 @@ def write_atlas(
         words=words,
         max_tile=_SIDE,
     )
+    (out / SHEET).unlink(missing_ok=True)  # of a call before
     if cards:
         sheet = cluster_sheet(
             cards,

@@ -16,7 +16,7 @@ _MAX_KEYPOINTS = 500  # of an image
 _MIN_NORM = 1e-12
 
 VectorsOf = Callable[[int], np.ndarray]
-"""From an image's row to its vectors, float32 `[n, num_features]` of length 1."""
+"""From an image's row to its vectors, float `[n, num_features]` of length 1."""
 
 Progress = Callable[[int, int | None], None]
 
@@ -56,7 +56,7 @@ def centre_sets(
     centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), _MIN_NORM)
     best = np.full((num_sets, num_images), -1.0, np.float32)
     for image in range(num_images):
-        vectors = vectors_of(image)
+        vectors = np.asarray(vectors_of(image), np.float32)
         if len(vectors):
             best[:, image] = (centres @ vectors.T).max(axis=1)
     order = np.argsort(-best, axis=1, kind="stable")[:, :size]
@@ -78,7 +78,7 @@ def describe_keypoints(manifest: Manifest, progress: Progress | None = None) -> 
         progress: Called with (images described, all of them).
 
     Returns:
-        For each image float32 `[keypoints, 128]`: square roots of the values over their sum, so
+        For each image float16 `[keypoints, 128]`: square roots of the values over their sum, so
         that products are those of Hellinger's kernel; none for an image without structure.
 
     Reference:
@@ -90,7 +90,8 @@ def describe_keypoints(manifest: Manifest, progress: Progress | None = None) -> 
         grey = cv2.cvtColor(one["image"].numpy(), cv2.COLOR_RGB2GRAY)
         _, values = detector.detectAndCompute(grey, None)
         values = np.zeros((0, 128), np.float32) if values is None else values[:_MAX_KEYPOINTS]
-        found.append(np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), _MIN_NORM)))
+        shares = values / np.maximum(values.sum(axis=1, keepdims=True), _MIN_NORM)
+        found.append(np.sqrt(shares).astype(np.float16))
         if progress is not None:
             progress(done, len(manifest))
     return found
@@ -102,4 +103,4 @@ def _sample_rows(vectors_of: VectorsOf, num_images: int, seed: int) -> np.ndarra
     each = max(1, _SAMPLED_ROWS // num_images)
     images = np.sort(generator.permutation(num_images)[:_SAMPLED_ROWS])
     parts = [generator.permutation(vectors_of(int(image)))[:each] for image in images]
-    return np.concatenate(parts)
+    return np.concatenate(parts).astype(np.float32)

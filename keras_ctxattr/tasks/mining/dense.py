@@ -19,6 +19,7 @@ from keras_ctxattr.tasks.mining.lattices import Lattice
 KIND = "dense features"
 
 _NUM_SAMPLED = 64  # photographs from which the projection is learnt
+_SAMPLED_ROWS = 512  # patches of each, at most
 _SHARD_ROWS = 16_384
 _MIN_NORM = 1e-12
 _MIN_SHARE = 1e-6  # of the largest variance: smaller ones are rounding
@@ -214,8 +215,10 @@ def _learn_projection(
     """Gives the principal directions of some photographs' features, learnt once and kept."""
     path = folder / "projection.npz"
     if not path.is_file():
-        order = np.random.default_rng(seed).permutation(len(job.manifest))
-        unit = _normalize(np.concatenate(list(job.describe(np.sort(order[:_NUM_SAMPLED])))))
+        generator = np.random.default_rng(seed)
+        images = np.sort(generator.permutation(len(job.manifest))[:_NUM_SAMPLED])
+        parts = [generator.permutation(rows)[:_SAMPLED_ROWS] for rows in job.describe(images)]
+        unit = _normalize(np.concatenate(parts))
         mean = unit.mean(axis=0)
         centred = unit - mean
         values, directions = np.linalg.eigh(centred.T @ centred / np.float32(len(centred)))

@@ -16,6 +16,7 @@ from keras_ctxattr.features.descriptors.hog import HOG, describe_whole
 from keras_ctxattr.tasks.comparison.networks import draw_weights
 
 _REACH = 512  # pixels over which the stride of a network is measured: it divides them
+_CELLS = (6, 4, 8)  # of HOG along a patch, the first choice first
 _MARGIN = 2 / 3  # of a patch: as far as AlexNet's layers together are padded, and a little more
 
 Describe = Callable[[tf.Tensor], Any]
@@ -107,30 +108,39 @@ def describe_by_module(folder: str | Path, *, untrained_seed: int | None = None)
     )
 
 
-def describe_by_gradients(patch_size: int = 96) -> DenseDescriber:
+def describe_by_gradients(patch_size: int = 96, stride: int | None = None) -> DenseDescriber:
     """Gives the describer of histograms of oriented gradients (HOG).
 
+    A patch has 6 x 6 cells, or 4 x 4 or 8 x 8 where these fit its side and the stride.
+
     Args:
-        patch_size: Side of a patch in pixels, a multiple of 6.
+        patch_size: Side of a patch in pixels.
+        stride: Pixels between patches, whole cells; None for the side of two cells.
 
     Raises:
-        ValueError: If 6 does not divide the patch.
+        ValueError: If no cells fit the patch and the stride.
     """
-    if patch_size % 6:
-        raise ValueError(f"`patch_size` must be a multiple of 6. Received: {patch_size}")
-    descriptor = HOG(patch_size, cell=patch_size // 6)
+    sides = [patch_size // count for count in _CELLS if patch_size % count == 0]
+    cell = next((side for side in sides if stride is None or stride % side == 0), None)
+    if cell is None:
+        raise ValueError(
+            f"`patch_size` must be a multiple of 6, 4 or 8, and `stride` of such a cell's side. "
+            f"Received: patch_size={patch_size}, stride={stride}"
+        )
+    descriptor = HOG(patch_size, cell=cell)
+    step = 2 if stride is None else stride // cell
 
     def describe(image: tf.Tensor) -> np.ndarray:
         pixels = np.rint(np.asarray(image)).astype(np.uint8)
-        return describe_whole(descriptor, pixels)[::2, ::2]
+        return describe_whole(descriptor, pixels)[::step, ::step]
 
     return DenseDescriber(
         name="HOG",
         patch_size=patch_size,
-        stride=patch_size // 3,  # two cells: the lattice of the networks here
+        stride=step * cell,
         num_features=descriptor.num_features,
         describe=describe,
-        config=descriptor.config,
+        config={**descriptor.config, "stride": step * cell},
     )
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
 import numpy as np
 
 _MAX_PIXELS = 4_000_000
+
+MAX_ASPECT = 10
+"""Longer side of a photograph divided by its shorter one, at most: a thinner one would be enlarged
+until its shorter side holds a constellation, and have more patches than ten others."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,15 +91,10 @@ class Lattice:
             width: Likewise.
 
         Returns:
-            float32 `[patches, 4]`: left, top, right, bottom in pixels of the photograph.
+            float32 `[patches, 4]`: left, top, right, bottom in pixels of the photograph; not to
+            be written to.
         """
-        parts = []
-        for shape in self.shapes(height, width):
-            places = np.indices(shape).reshape(2, -1).T * self.stride  # (row, column)
-            low = np.concatenate([places[:, ::-1], places[:, ::-1] + self.patch_size], axis=1)
-            tall, wide = self.sides(shape)
-            parts.append(low * np.tile([width / wide, height / tall], 2))
-        return np.concatenate(parts).astype(np.float32)
+        return _boxes(self, height, width)
 
     def constellations(self, height: int, width: int) -> list[np.ndarray]:
         """Gives all constellations of a photograph: 2 x 2 patches side by side.
@@ -116,3 +116,16 @@ class Lattice:
     def config(self) -> dict[str, Any]:
         """The settings."""
         return dataclasses.asdict(self)
+
+
+@functools.lru_cache(maxsize=512)  # photographs come in few sizes, and are asked for often
+def _boxes(lattice: Lattice, height: int, width: int) -> np.ndarray:
+    parts = []
+    for shape in lattice.shapes(height, width):
+        places = np.indices(shape).reshape(2, -1).T * lattice.stride  # (row, column)
+        low = np.concatenate([places[:, ::-1], places[:, ::-1] + lattice.patch_size], axis=1)
+        tall, wide = lattice.sides(shape)
+        parts.append(low * np.tile([width / wide, height / tall], 2))
+    boxes = np.concatenate(parts).astype(np.float32)
+    boxes.setflags(write=False)
+    return boxes

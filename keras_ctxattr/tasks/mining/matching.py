@@ -14,9 +14,12 @@ from keras_ctxattr.tasks.mining.dense import DenseFeatures
 NO_PATCH = -1
 """In place of a match where an approximate search found none in a photograph."""
 
+MIN_INDEXED = 256
+"""Patches that an index needs, as many as an entry of a codebook has values."""
+
 _ROWS_PER_LIST = 200  # of an inverted file, about
 _BYTES = 64  # of a product-quantised vector
-_TRAINED_ROWS = 65_536
+_TRAINED_ROWS = 200_000
 _CHUNK = 256  # constellations searched for at a time
 _ADDED = 65_536
 _BATCH = 64  # photographs whose matches are compared with the best so far
@@ -75,7 +78,7 @@ def match_exactly(
 
     faiss gives the nearest rows of all, of which a photograph may have hundreds or none; here the
     best of each photograph is wanted. It takes one matrix product a photograph, whose features are
-    read from the disk once: memory grows with the number of constellations alone.
+    read from the disk once: memory does not grow with the number of photographs.
 
     Args:
         features: All photographs.
@@ -91,7 +94,7 @@ def match_exactly(
     _check_queries(features, queries, owners, depth)
     count, num_images = len(queries), len(features.manifest)
     flat = np.ascontiguousarray(queries.reshape(-1, features.num_dims), np.float32)
-    best = Matches.none(count, min(depth, num_images))
+    best = Matches.none(count, _possible(depth, num_images))
     for start in range(0, num_images, _BATCH):
         images = np.arange(start, min(start + _BATCH, num_images))
         patches = np.empty((count, len(images), 4), np.int64)
@@ -119,20 +122,32 @@ def build_index(
 ) -> Any:
     """Gives a faiss index of all patches, product-quantised: 64 bytes each and 8 for its number.
 
+    It is faster than the exact search in many photographs, and is all in memory.
+
     Args:
         features: All photographs.
         num_probes: Lists, of about 200 patches each, that a search looks through.
         seed: Of the choice of patches from which it learns.
         progress: Called with (patches added, all of them).
+
+    Raises:
+        ValueError: If there are fewer than `MIN_INDEXED` patches.
     """
     count, dims = features.vectors.shape
+    if count < MIN_INDEXED:
+        raise ValueError(
+            f"An index needs at least {MIN_INDEXED} patches; search exactly. Received: {count}"
+        )
     num_lists = int(np.clip(count // _ROWS_PER_LIST, 1, 65_536))
     num_bytes = max(b for b in range(1, min(_BYTES, dims) + 1) if dims % b == 0)
     index = faiss.IndexIVFPQ(
         faiss.IndexFlatIP(dims), dims, num_lists, num_bytes, 8, faiss.METRIC_INNER_PRODUCT
     )
-    index.cp.seed = index.pq.cp.seed = seed + 1
+    index.cp.seed = index.pq.cp.seed = seed
     index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
+    # Its 64 codebooks of 256 take minutes to learn from 256 patches for each entry, and are no
+    # better.
+    index.pq.cp.max_points_per_centroid = 64
     generator = np.random.default_rng(seed)
     rows = np.sort(generator.permutation(count)[:_TRAINED_ROWS])
     index.nprobe = num_probes
@@ -180,7 +195,7 @@ def match_by_index(
             found.reshape(shape), rows.reshape(shape), owners[start : start + _CHUNK], strict=True
         )
         parts += [
-            _group(cosines, numbers, int(owner), features.starts, min(depth, num_images))
+            _group(cosines, numbers, int(owner), features.starts, _possible(depth, num_images))
             for cosines, numbers, owner in grouped
         ]
         if progress is not None:
@@ -215,6 +230,11 @@ def _group(
     sums[(patches == NO_PATCH).all(axis=1)] = -np.inf
     order = np.argsort(-sums, kind="stable")[:depth]
     return order, patches[order], sums[order]
+
+
+def _possible(depth: int, num_images: int) -> int:
+    """Gives how many photographs can match: not a constellation's own."""
+    return max(1, min(depth, num_images - 1))
 
 
 def _drop_impossible(matches: Matches) -> Matches:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -96,13 +97,16 @@ def verify_matches(features: DenseFeatures, matches: Matches) -> np.ndarray:
         Doersch, Gupta, Efros 2015, section 4.5.
     """
     verified = np.zeros(matches.images.shape, bool)
-    for image in range(len(features.manifest)):
-        rows, columns = np.nonzero(matches.images == image)
-        patches = matches.patches[rows, columns]
-        is_known = (patches != NO_PATCH).all(axis=1)
-        if is_known.any():
-            boxes = features.boxes_of(image)[patches[is_known] - features.starts[image]]
-            verified[rows[is_known], columns[is_known]] = verify_constellations(*_squares(boxes))
+    flat, images = verified.reshape(-1), matches.images.reshape(-1)
+    patches = matches.patches.reshape(-1, 4)
+    order = np.argsort(images, kind="stable")
+    bounds = np.searchsorted(images[order], np.arange(len(features.manifest) + 1))
+    for image, (low, high) in enumerate(itertools.pairwise(bounds)):
+        places = order[low:high]
+        places = places[(patches[places] != NO_PATCH).all(axis=1)]
+        if len(places):
+            boxes = features.boxes_of(image)[patches[places] - features.starts[image]]
+            flat[places] = verify_constellations(*_squares(boxes))
     return verified
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from keras_ctxattr.data.manifest import Manifest
 from keras_ctxattr.tasks.mining.dense import DenseFeatures, extract_dense
 from keras_ctxattr.tasks.mining.describing import DenseDescriber
-from keras_ctxattr.tasks.mining.lattices import Lattice
+from keras_ctxattr.tasks.mining.lattices import MAX_ASPECT, Lattice
 from keras_ctxattr.tasks.mining.matching import (
+    MIN_INDEXED,
     Matches,
     build_index,
     match_by_index,
@@ -41,8 +42,9 @@ class MiningSettings:
         num_pixels: About the area that photographs are scaled to at the finest scale.
         num_dims: Features are projected to so many principal directions.
         whitening: Power of their variances that directions are divided by, 0 to .5.
-        search: exact; quantised, which looks patches up in an index of 64 bytes for each; or auto:
-            exact until there are more patches times constellations than `MAX_COMPARED`.
+        search: exact; quantised, which looks patches up in an index, faster in large collections,
+            with 72 bytes of memory for each; or auto: exact until there are more vectors to compare
+            than `MAX_COMPARED`. Fewer than `MIN_INDEXED` patches are always searched exactly.
         seed: Of all draws.
 
     Raises:
@@ -81,11 +83,14 @@ class Mined:
         features: The photographs and their patches.
         found: Constellations with their verified matches.
         search: How they were searched for: exact or quantised.
+        num_thin: Photographs that were left out, as their sides differ more than `MAX_ASPECT`
+            times.
     """
 
     features: DenseFeatures
     found: Constellations
     search: str
+    num_thin: int = 0
 
 
 def mine_photographs(
@@ -103,7 +108,7 @@ def mine_photographs(
     constellation does.
 
     Args:
-        manifest: Usable photographs, at least 2.
+        manifest: Usable photographs, at least 2; those too thin for a constellation are left out.
         describer: What describes their patches.
         folder: Of the features: new, empty, or of the same call, which goes on or takes them.
         settings: `MiningSettings()` if None.
@@ -116,11 +121,16 @@ def mine_photographs(
         Doersch, Gupta, Efros 2015, section 4.5.
     """
     chosen = settings or MiningSettings()
-    if len(manifest) < 2:
-        raise ValueError(f"Mining needs at least 2 photographs. Received: {len(manifest)}")
+    sides = np.stack([manifest.heights, manifest.widths])
+    kept = manifest.select(np.flatnonzero(sides.max(axis=0) <= MAX_ASPECT * sides.min(axis=0)))
+    if len(kept) < 2:
+        raise ValueError(
+            f"Mining needs at least 2 photographs whose sides differ at most {MAX_ASPECT} times. "
+            f"Received: {len(kept)} of {len(manifest)}"
+        )
     tell = report or (lambda name: lambda done, total: None)
     features = extract_dense(
-        manifest,
+        kept,
         describer,
         folder,
         num_dims=chosen.num_dims,
@@ -140,12 +150,18 @@ def mine_photographs(
     found = Constellations(
         images=images, patches=patches, matches=matches, verified=verify_matches(features, matches)
     )
-    return Mined(features=features, found=found, search="exact" if is_exact else "quantised")
+    return Mined(
+        features=features,
+        found=found,
+        search="exact" if is_exact else "quantised",
+        num_thin=len(manifest) - len(kept),
+    )
 
 
 def _is_exact(search: str, features: DenseFeatures, queries: np.ndarray) -> bool:
     num_compared = len(features.vectors) * 4 * len(queries)
-    return search == "exact" or (search == "auto" and num_compared <= MAX_COMPARED)
+    is_small = len(features.vectors) < MIN_INDEXED
+    return search == "exact" or is_small or (search == "auto" and num_compared <= MAX_COMPARED)
 
 
 def _match(

@@ -47,8 +47,8 @@ def score_frames(
 ) -> dict[str, Any]:
     """Gives the measures of NYUv2 over the valid pixels of all frames together.
 
-    One frame is in memory at a time, and four bytes of each of its valid pixels from then on, for
-    the median.
+    One frame is in memory at a time, and from then on four bytes of each of its valid pixels for
+    each predictor, for the median.
 
     Args:
         source: of the frames.

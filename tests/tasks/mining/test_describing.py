@@ -101,9 +101,19 @@ def test_gradients_of_a_photograph_by_plain_loops():
         np.testing.assert_allclose(found[row, column], np.ravel(blocks), atol=1e-6)
 
 
-def test_gradients_need_six_cells():
-    with pytest.raises(ValueError, match=r"`patch_size` must be a multiple of 6\. Received: 64"):
-        describe_by_gradients(64)
+@pytest.mark.parametrize(("size", "stride", "expected"), [(32, 8, 8), (64, None, 32), (96, 32, 32)])
+def test_gradients_take_the_patches_of_any_network(size, stride, expected):
+    describer = describe_by_gradients(size, stride)
+    assert describer.stride == expected
+    lattice = Lattice(patch_size=size, stride=expected)
+    found = np.asarray(describer.describe(noise(*lattice.sides((5, 7)))))
+    assert found.shape[:2] == (5, 7)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(50, None), (96, 7)])
+def test_patches_that_no_cells_fit_are_refused(size, stride):
+    with pytest.raises(ValueError, match="must be a multiple of 6, 4 or 8"):
+        describe_by_gradients(size, stride)
 
 
 def test_a_folder_without_a_module_is_refused(tmp_path):

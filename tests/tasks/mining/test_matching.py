@@ -62,10 +62,15 @@ def test_past_the_end_there_is_no_photograph():
     features = random_features(3)
     queries, owners = make_queries(features)
     found = match_exactly(features, queries, owners, 100)
-    assert found.images.shape == (5, 3)
-    assert (found.images[:, 2] == -1).all() and (found.images[:, :2] >= 0).all()
-    assert (found.patches[:, 2] == NO_PATCH).all()
+    assert found.images.shape == (5, 2)  # not its own
+    assert (found.images >= 0).all()
     assert not (found.images == owners[:, None]).any()
+    index = faiss.IndexFlatIP(features.num_dims)
+    index.add(np.asarray(features.vectors, np.float32))
+    # Nothing but its own photograph is known of the first: there is no other.
+    few = match_by_index(features, index, queries, owners, 100, num_nearest=1)
+    unknown = few.images == -1
+    assert unknown.any() and (few.patches[unknown] == NO_PATCH).all()
 
 
 def test_looking_up_every_patch_of_an_exact_index_is_the_exact_search():
@@ -102,21 +107,46 @@ def test_photographs_that_a_patch_did_not_find_count_as_its_last():
     assert (found.patches == NO_PATCH).any() and (found.images >= 0).any()
 
 
-def test_a_quantised_index_finds_most_of_the_same():
-    """Patches with near copies elsewhere, as objects have them."""
-    features = random_features(40, 16)
+@pytest.fixture(scope="module")
+def copies():
+    """Gives patches of which the second half are near copies of the first, and their index."""
+    features = random_features(1200, 16)
     vectors = np.array(features.vectors, np.float32)
+    half = len(vectors) // 2
     generator = np.random.default_rng(1)
-    vectors[300:] = vectors[:300] + 0.05 * generator.standard_normal((300, 16))
+    vectors[half:] = vectors[:half] + 0.05 * generator.standard_normal((half, 16))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     features = dataclasses.replace(features, vectors=vectors.astype(np.float16))
+    return features, build_index(features, num_probes=8)
+
+
+def test_a_quantised_index_finds_most_of_the_same(copies):
+    features, index = copies
+    assert index.ntotal == 18_000 and index.nlist == 90  # of which a search looks through 8
     queries, owners = make_queries(features, 30)
-    index = build_index(features, num_probes=8)
-    assert index.ntotal == 600
-    found = match_by_index(features, index, queries, owners, 1, num_nearest=600)
+    found = match_by_index(features, index, queries, owners, 1, num_nearest=2048)
     exact = match_exactly(features, queries, owners, 1)
     assert (found.images == exact.images).mean() > 0.9
-    assert (found.images[:, 0] == (owners + 20) % 40).mean() > 0.9
+    assert (found.images[:, 0] == (owners + 600) % 1200).mean() > 0.9
+
+
+def test_more_probes_find_more(copies):
+    features, index = copies
+    queries, owners = make_queries(features, 30, seed=5)
+    exact = match_exactly(features, queries, owners, 20)
+    shares = []
+    for index.nprobe in (1, 90):
+        found = match_by_index(features, index, queries, owners, 20, num_nearest=4096)
+        pairs = zip(found.images.tolist(), exact.images.tolist(), strict=True)
+        shares.append(np.mean([len(set(one) & set(other)) / 20 for one, other in pairs]))
+    index.nprobe = 8
+    assert shares[0] < shares[1] - 0.1
+
+
+def test_an_index_takes_any_seed_and_enough_patches():
+    with pytest.raises(ValueError, match=r"at least 256 patches; search exactly\. Received: 105"):
+        build_index(random_features(7))
+    assert build_index(random_features(20), seed=2**31 - 1).ntotal == 300
 
 
 def test_queries_of_another_shape_are_refused():
