@@ -24,6 +24,7 @@ def test_figures_are_rates_and_memory(tmp_path, monkeypatch):
     quick = figures["mining_quantised_20"]
     assert quick["baseline"] == figures["mining_exact_20"]["value"] > 0
     assert quick["ratio"] == pytest.approx(quick["value"] / quick["baseline"])
+    assert figures["mining_index_20"]["value"] > 0
     assert figures["mining_exact_20_memory"]["baseline"] > 0
 
 
@@ -41,9 +42,10 @@ def test_crops_keep_patches_side_by_side():
 
 
 def test_memory_that_is_taken_is_seen():
-    seconds, megabytes = speed_mining._watch(lambda: np.ones(40_000_000).sum())
-    assert seconds > 0
-    assert megabytes > 200
+    for _ in range(2):  # the second time too, when the memory of the first is free
+        seconds, megabytes = speed_mining._watch(lambda: np.ones(40_000_000).sum())
+        assert seconds > 0
+        assert megabytes > 200
 
 
 def test_the_stage_is_known():
