@@ -39,8 +39,13 @@ from keras_ctxattr.tasks.classification.classifiers import (
     PROBE_PENALTY,
     SCALINGS,
 )
-from keras_ctxattr.tasks.classification.comparing import Comparison, compare_layers
-from keras_ctxattr.tasks.classification.networks import open_layers
+from keras_ctxattr.tasks.classification.comparing import ALL, Comparison, compare_layers
+from keras_ctxattr.tasks.classification.networks import (
+    LayeredNetwork,
+    describe_by_hog,
+    describe_pixels,
+    open_layers,
+)
 from keras_ctxattr.tasks.classification.photographs import (
     LabelledPhotographs,
     describe_draws,
@@ -170,8 +175,7 @@ def main(config: Config) -> dict[str, Any]:
     out = check_folder(config.out)
     networks = [open_layers(source, seed=config.seed) for source in config.module]
     protocol = config.division()
-    for network in networks:  # names of layers are checked before the work
-        config.comparison(protocol, []).chosen(network)
+    _check_before(config, networks, protocol)
     photographs, about = _read(config, protocol)
     shots = possible_shots(photographs.labels, photographs.draws)
     with show_progress("classifying") as progress:
@@ -197,6 +201,30 @@ def main(config: Config) -> dict[str, Any]:
     )
 
 
+def _check_before(config: Config, networks: list[LayeredNetwork], protocol: Protocol) -> None:
+    """Checks names of layers, and that one image goes through everything, before the work."""
+    known = {name for network in networks for name in [*network.layers, ALL]}
+    unknown = [name for name in config.layer if name not in known]
+    if unknown:
+        raise ValueError(
+            f"`--layer` must be of {', '.join(sorted(known)) or 'a module'}. "
+            f"Received: {', '.join(unknown)}"
+        )
+    comparison = config.comparison(protocol, [])
+    pixels = np.zeros([1, protocol.side, protocol.side, 3], np.uint8)
+    for network in networks:
+        comparison.chosen(network)
+        describe_pixels(network, pixels, comparison.grids)
+    if comparison.hand_made:
+        try:
+            describe_by_hog(pixels, comparison.grids)
+        except ValueError as error:
+            raise ValueError(
+                "`--side` must hold two cells of HOG a side; scale images up. "
+                f"Received: {protocol.side} pixels"
+            ) from error
+
+
 def _read(config: Config, protocol: Protocol) -> tuple[LabelledPhotographs, dict[str, Any]]:
     if protocol.name == "stl10":
         photographs = of_stl10(read_stl10(config.images), protocol.num_draws)
@@ -207,7 +235,8 @@ def _read(config: Config, protocol: Protocol) -> tuple[LabelledPhotographs, dict
         photographs = read_photographs(
             manifest, protocol, labels=config.labels, seed=config.seed, progress=progress
         )
-    return photographs, describe_images(manifest, "photographs of all classes")
+    about = describe_images(manifest, "photographs of all classes")
+    return photographs, {**about, "num_images": len(photographs.labels)}
 
 
 def _describe(config: Config, protocol: Protocol, photographs: LabelledPhotographs) -> str:
@@ -224,7 +253,7 @@ def _describe(config: Config, protocol: Protocol, photographs: LabelledPhotograp
     return (
         f"{protocol.name}: {division}; {protocol.side} x {protocol.side} pixels; maps max-pooled "
         f"({protocol.pooling}); features scaled by {config.scaling}; one-vs-all linear SVM with C "
-        f"= {PENALTY:g}, or C by {NUM_FOLDS}-fold cross-validation on the training part; "
+        f"= {PENALTY:g}, or C by cross-validation, up to {NUM_FOLDS}-fold, on the training part; "
         f"multinomial logistic regression with C = {PROBE_PENALTY:g}; {NUM_NEIGHBOURS} nearest "
         "neighbours by cosine; accuracy, each class weighing the same; mean and standard deviation "
         f"(n - 1) over draws; fresh weights from seeds {config.seed} on, one a draw"

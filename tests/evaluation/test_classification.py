@@ -157,10 +157,12 @@ def test_bad_flags_are_one_line(place, tmp_path, capsys, flags, protocol, told):
         (["--features", "hog"], "stl10", "must be all there. Received: .* without class_names.txt"),
         (["--module", "nowhere"], "caltech101-mini", "A network must be a module.*nowhere"),
         (["--module", "untrained:nothing"], "caltech101-mini", "must be one of alexnet"),
+        (["--features", "hog", "--layer", "x"], "caltech101-mini", "`--layer` must be of a module"),
+        (["--features", "hog", "--side", "1"], "caltech101-mini", "`--side` must hold two cells"),
         (
             ["--module", "untrained:small", "--layer", "conv9"],
             "caltech101-mini",
-            "`--layer` must be some of conv1_relu, .* of untrained:small. Received: conv9",
+            "`--layer` must be of all layers, conv1_relu, .*. Received: conv9",
         ),
     ],
 )

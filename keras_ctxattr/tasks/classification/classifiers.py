@@ -112,7 +112,8 @@ def choose_penalty(train: np.ndarray, labels: np.ndarray) -> float:
 
     Args:
         train: float `[n, num_features]`, the training part alone.
-        labels: int `[n]`; classes of one example stay in training.
+        labels: int `[n]`; as many folds as the rarest class has examples, three at most. With one
+            example of a class there is nothing to choose by, and the papers' C is given.
     """
     num_folds = min(NUM_FOLDS, int(np.bincount(labels)[np.unique(labels)].min()))
     if num_folds < 2:

@@ -146,6 +146,7 @@ class _Work:
             fresh = self._describe(used.fresh(self.comparison.seed + number))
             for name, blocks in _with_all(fresh, names).items():
                 untrained[name].append(self._score(blocks, number))
+            del fresh, blocks
         for name in names:
             yield _row(network.name, name, sizes[name], learnt[name], untrained[name])
 

@@ -12,6 +12,8 @@ from keras_ctxattr.backbones.initialization import initialize_from_batches
 from keras_ctxattr.runs.writing import json_types
 
 FRESH = ("kmeans", "pca", "gaussian")
+_MULTIPLIERS = ("gamma", "scale", "moving_variance")
+
 NUM_BATCHES = 10  # that an initialisation looks at
 
 
@@ -88,12 +90,15 @@ def rescale_network(
 def draw_weights(part: keras.Model, seed: int) -> None:
     """Gives a network the weights that those of `keras_ctxattr.backbones` start with.
 
-    Kernels are uniform in +-sqrt(3 / fan_in), biases 0.
+    Kernels are uniform in +-sqrt(3 / fan_in); what multiplies channels (`gamma`, `scale`, a running
+    variance) is 1; biases, and all else that has one axis, are 0, and so is the slope of a PReLU.
     """
     generator = np.random.default_rng(seed)
     for variable in part.weights:
-        shape = tuple(variable.shape)
-        if len(shape) > 1:
+        shape, name = tuple(variable.shape), variable.path.rpartition("/")[2]
+        if name in _MULTIPLIERS:
+            variable.assign(np.ones(shape, np.float32))
+        elif len(shape) > 1 and name != "alpha":
             bound = np.sqrt(3 / np.prod(shape[:-1]))
             variable.assign(generator.uniform(-bound, bound, shape).astype(np.float32))
         else:

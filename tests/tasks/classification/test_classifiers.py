@@ -8,6 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from keras_ctxattr.tasks.classification.classifiers import (
+    NUM_NEIGHBOURS,
     PENALTIES,
     choose_penalty,
     classify_by_neighbours,
@@ -18,6 +19,7 @@ from keras_ctxattr.tasks.classification.classifiers import (
 )
 from keras_ctxattr.tasks.classification.protocol import Draw
 from keras_ctxattr.tasks.classification.scoring import (
+    _prepare,
     score_draw,
     summarize,
     summarize_gain,
@@ -110,18 +112,30 @@ def test_a_probe_of_coordinates_is_that_of_the_features():
     np.testing.assert_array_equal(found, model.predict(test))
 
 
-def test_neighbours_are_those_of_a_plain_loop():
-    vectors, labels = samples(noise=0.3)
-    train, test = vectors[:40] - 3, vectors[40:] - 3
-    found = classify_by_neighbours(train, labels[:40], test, count=5)
-    for row, one in enumerate(test):
+def plain_neighbours(train, labels, test, count):
+    found = []
+    for one in test:
         cosines = [one @ other / np.linalg.norm(one) / np.linalg.norm(other) for other in train]
-        nearest = np.argsort(cosines)[::-1][:5]
+        nearest = np.argsort(cosines)[::-1][:count]
         votes = [
             (sum(labels[nearest] == kind), sum(np.array(cosines)[nearest][labels[nearest] == kind]))
             for kind in range(4)
         ]
-        assert found[row] == max(range(4), key=lambda kind: votes[kind])
+        found.append(max(range(4), key=lambda kind: votes[kind]))
+    return found
+
+
+def test_neighbours_are_those_of_a_plain_loop():
+    vectors, labels = samples(count=100, num_features=20, noise=0.6)
+    train, test = vectors[:60] - 3, vectors[60:] - 3
+    expected = plain_neighbours(train, labels[:60], test, 5)
+    assert classify_by_neighbours(train, labels[:60], test, count=5).tolist() == expected
+    # The samples tell other rules from this one.
+    for count in (1, 3):
+        assert plain_neighbours(train, labels[:60], test, count) != expected
+    lengths = np.linalg.norm(test[:, None] - train, axis=2).argsort(axis=1)[:, :5]
+    by_length = [np.bincount(labels[:60][rows], minlength=4).argmax() for rows in lengths]
+    assert by_length != expected
 
 
 def test_more_neighbours_than_samples_are_all_of_them():
@@ -150,17 +164,47 @@ def test_one_example_of_a_class_leaves_the_papers_penalty():
 # --- Scores ---
 
 
-def test_scores_are_accuracies_of_the_test_rows_each_class_weighing_the_same():
-    vectors, labels = samples(noise=0.5)
-    draw = Draw(np.arange(40), np.array([*range(40, 52), 56]))  # one more of class 0
+def plain_accuracy(vectors, labels, train, test, classify):
+    """Scales by the training part alone, classifies, and gives (mean over classes, over all)."""
+    mean = vectors[train].astype(np.float64).mean(axis=0)
+    known, asked = vectors[train] - mean, vectors[test] - mean
+    known /= np.linalg.norm(known, axis=1, keepdims=True)
+    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    right = classify(known, labels[train], asked) == labels[test]
+    return np.mean([right[labels[test] == kind].mean() for kind in range(4)]), right.mean()
+
+
+def svm_of(penalty):
+    return lambda known, classes, asked: svm_scores(known, classes, asked, penalty).argmax(axis=1)
+
+
+def probe_of(known, classes, asked):
+    model = LogisticRegression(C=100.0, tol=1e-8, max_iter=10_000)
+    return model.fit(known, classes).predict(asked)
+
+
+def test_scores_are_those_of_a_plain_restatement():
+    """On samples hard enough that a leak, another C or another mean would be seen."""
+    vectors, labels = samples(count=90, noise=1.2)
+    draw = Draw(np.arange(40), np.array([*range(40, 52), *range(56, 80, 4)]))  # class 0 more often
     scores = score_draw([vectors], labels, draw, shots=(1, 4))
-    train, test = scale_features(vectors[draw.train], vectors[draw.test])
-    predicted = svm_scores(train, labels[draw.train], test, 0.1).argmax(axis=1)
-    wanted = labels[draw.test]
-    expected = np.mean([(predicted[wanted == kind] == kind).mean() for kind in range(4)])
+    rows = vectors, labels, draw.train, draw.test
+    expected, overall = plain_accuracy(*rows, svm_of(0.1))
+    assert abs(expected - overall) > 0.01
     assert scores.accuracies["svm"] == pytest.approx(expected)
-    assert list(scores.accuracies) == ["svm", "svm_cv", "probe", "knn"]
-    assert list(scores.low_shot) == [1, 4] and scores.penalty in PENALTIES
+    assert scores.accuracies["probe"] == pytest.approx(plain_accuracy(*rows, probe_of)[0])
+    chosen = plain_accuracy(*rows, svm_of(scores.penalty))[0]
+    assert scores.accuracies["svm_cv"] == pytest.approx(chosen)
+    nearest = plain_accuracy(
+        *rows, lambda *given: np.array(plain_neighbours(*given, NUM_NEIGHBOURS))
+    )
+    assert scores.accuracies["knn"] == pytest.approx(nearest[0])
+    for count, found in scores.low_shot.items():
+        first = draw.first(labels, count)
+        assert len(first) == 4 * count
+        few = plain_accuracy(vectors, labels, first, draw.test, svm_of(0.1))[0]
+        assert found == pytest.approx(few)
+    assert scores.low_shot[1] != scores.low_shot[4] != scores.accuracies["svm"]
 
 
 def test_what_cannot_be_learnt_is_not_and_what_is_given_away_is():
@@ -192,15 +236,18 @@ def test_a_low_shot_curve_ends_where_all_examples_are_used():
 
 
 def test_layers_side_by_side_weigh_the_same():
-    vectors, labels = samples(noise=0.5)
-    draw = Draw(np.arange(32), np.arange(40, 60))
-    alone = score_draw([vectors], labels, draw)
-    # Whatever the scale of a block, and the same block twice changes nothing.
-    assert score_draw([vectors, 1000 * vectors], labels, draw) == alone
-    useless = np.random.default_rng(1).normal(size=(60, 500))
-    both = score_draw([useless, vectors], labels, draw, classifiers=["svm"])
-    alone_useless = score_draw([useless], labels, draw, classifiers=["svm"])
-    assert both.accuracies["svm"] > alone_useless.accuracies["svm"]
+    """Products of rows side by side are the mean of the layers' own, whatever their scales."""
+    one, _ = samples(count=60)
+    other, _ = samples(count=60, num_features=90, seed=5)
+    train, test = np.arange(32), np.arange(40, 60)
+    alone = []
+    for block in (one, other):
+        known, asked = scale_features(block[train], block[test])
+        alone.append(np.vstack([known, asked]) @ known.T)
+    assert abs(alone[0] - alone[1]).max() > 0.1
+    known, asked = _prepare([one, 1000 * other], train, test, "length")
+    found = np.vstack([known, asked]) @ known.T
+    np.testing.assert_allclose(found, (alone[0] + alone[1]) / 2, atol=3e-6)
 
 
 def test_gains_are_of_pairs_of_draws():
