@@ -71,7 +71,7 @@ class MiningSettings:
 
 
 MAX_COMPARED = 2 * 10**11
-"""Vectors compared with vectors, from which the search is quantised: half an hour or so on two
+"""Vectors compared with vectors, from which the search is quantised: ten minutes or so on two
 processors."""
 
 
