@@ -1,15 +1,14 @@
 """The Hamming index against all distances, sorted."""
 
+import faiss
 import numpy as np
 import pytest
 
 from keras_ctxattr.attributes import hamming
+from keras_ctxattr.data.shards import ShardedArray
 from keras_ctxattr.search import HammingIndex
-
-
-def make_codes(count, num_bytes, seed=0):
-    """Random codes of few different bytes, so that there are many ties."""
-    return np.random.default_rng(seed).choice([0, 1, 3, 255], (count, num_bytes)).astype(np.uint8)
+from keras_ctxattr.search import index as index_module
+from tests.search.codes import make_codes
 
 
 @pytest.mark.parametrize("num_bytes", [1, 2, 8, 9])
@@ -46,6 +45,24 @@ def test_ids_are_those_given_and_minus_one_past_the_end():
     assert HammingIndex(codes).search(codes[:0], 2)[0].shape == (0, 2)
 
 
+def test_mapped_codes_are_read_in_parts(monkeypatch, tmp_path):
+    codes, queries = make_codes(500, 4), make_codes(30, 4, seed=1)
+    for number, part in enumerate(np.array_split(codes, 3)):
+        np.save(tmp_path / f"{number}.npy", part)
+    monkeypatch.setattr(index_module, "CODES_AT_A_TIME", 70)
+    mapped = HammingIndex(ShardedArray(sorted(tmp_path.glob("*.npy"))))
+    for found, expected in zip(
+        mapped.search(queries, 20), HammingIndex(codes).search(queries, 20), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_what_was_set_for_faiss_comes_back():
+    faiss.omp_set_num_threads(2)
+    HammingIndex(make_codes(500, 4)).search(make_codes(1, 4), 20)
+    assert faiss.omp_get_max_threads() == 2
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -53,6 +70,7 @@ def test_ids_are_those_given_and_minus_one_past_the_end():
         (lambda: HammingIndex(make_codes(3, 2), ids=[1]), "an id for every code"),
         (lambda: HammingIndex(make_codes(3, 2)).search(make_codes(3, 1)), "as many bytes"),
         (lambda: HammingIndex(make_codes(3, 2)).search(make_codes(3, 2), 0), "`count`"),
+        (lambda: HammingIndex(make_codes(3, 2), num_threads=0), "`num_threads`"),
     ],
 )
 def test_bad_input_is_one_line(call, words):
