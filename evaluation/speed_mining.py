@@ -14,12 +14,8 @@ The N images are crops of the photographs, repeated: rows and columns of patches
 left out at random.
 """
 
-import contextlib
-import ctypes
 import dataclasses
-import gc
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +25,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from evaluation.memory import watch_memory
 from evaluation.speed_context import Measurements
 from keras_ctxattr.backbones import alexnet
 from keras_ctxattr.data.images import load_images, resize_image
@@ -39,7 +36,6 @@ from keras_ctxattr.tasks.mining.dense import DenseFeatures, extract_dense
 from keras_ctxattr.tasks.mining.describing import DenseDescriber
 from keras_ctxattr.tasks.mining.matching import build_index, match_by_index, match_exactly
 
-_STATUS = Path("/proc/self/status")
 _CROPPED = 0.2  # of the rows, and of the columns, at most
 _BATCH = 64  # patches described at a time
 
@@ -176,7 +172,7 @@ def _measure_searches(features: DenseFeatures, count: int, workload: Workload) -
         "index": lambda: indices.append(build_index(features)),
         "quantised": lambda: match_by_index(features, indices[0], queries, owners),
     }
-    watched = {name: _watch(run) for name, run in runs.items()}
+    watched = {name: watch_memory(run) for name, run in runs.items()}
     done = {"exact": len(queries), "index": count, "quantised": len(queries)}
     everything = len(features.vectors) * features.num_dims * 4 / 1e6
     found: Measurements = {}
@@ -189,42 +185,3 @@ def _measure_searches(features: DenseFeatures, count: int, workload: Workload) -
             "ratio": megabytes / everything,
         }
     return found
-
-
-def _watch(run: Callable[[], Any]) -> tuple[float, float]:
-    """Gives (seconds, megabytes at the highest above those before) of a call."""
-    _release_memory()
-    before = highest = _anonymous_megabytes()
-    done = threading.Event()
-
-    def sample() -> None:
-        nonlocal highest
-        while not done.wait(0.02):
-            highest = max(highest, _anonymous_megabytes())
-
-    watcher = threading.Thread(target=sample)
-    watcher.start()
-    start = time.perf_counter()
-    try:
-        run()
-    finally:
-        seconds = time.perf_counter() - start
-        done.set()
-        watcher.join()
-    return seconds, highest - before
-
-
-def _release_memory() -> None:
-    """Gives back what was freed, so that a call does not find it and seem to need nothing."""
-    gc.collect()
-    if _STATUS.is_file():
-        with contextlib.suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def _anonymous_megabytes() -> float:
-    """Gives the process's memory that no file stands for; NaN where only Linux tells."""
-    if not _STATUS.is_file():
-        return float("nan")
-    words = _STATUS.read_text().split()
-    return int(words[words.index("RssAnon:") + 1]) / 1e3

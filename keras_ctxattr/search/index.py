@@ -109,11 +109,11 @@ class HammingIndex(CodeIndex):
     Args:
         codes: Uint8 `[n, num_attributes / 8]`, as `keras_ctxattr.attributes.pack_bits` gives them;
             memory-mapped ones (`ShardedArray`) are copied to memory, a part at a time.
-        ids: Int64 `[n]`, what the codes are of; None for 0, 1, 2 ...
+        ids: What the codes are of, int64 `[n]` or a `range`; None for 0, 1, 2 ...
         num_threads: Queries that are looked up at a time; None for one a processor.
 
     Attributes:
-        ids: What the codes are of, int64 `[n]`.
+        ids: What the codes are of, int64 `[n]` or a `range`.
 
     Raises:
         ValueError: If the codes or ids are something else.
@@ -130,8 +130,7 @@ class HammingIndex(CodeIndex):
 
         codes = as_codes(codes)
         super().__init__(8 * codes.shape[1], num_threads)
-        self.ids = np.arange(len(codes)) if ids is None else np.asarray(ids, np.int64)
-        check_ids(self.ids, len(codes))
+        self.ids = as_ids(ids, len(codes))
         self._index = faiss.IndexBinaryFlat(self.num_bits)
         # Counts distances: many times faster for large counts. (Missing in the types of faiss.)
         self._index.use_heap = False  # type: ignore[attr-defined]
@@ -148,17 +147,17 @@ class HammingIndex(CodeIndex):
 
     def id_range(self) -> tuple[int, int]:
         """Gives the smallest and the largest id; (0, -1) of no codes."""
-        return (int(self.ids.min()), int(self.ids.max())) if len(self) else (0, -1)
+        return range_of(self.ids)
 
     def all_ids(self) -> np.ndarray:
         """Gives the ids of all codes, int64 `[n]`."""
-        return self.ids
+        return np.asarray(self.ids, np.int64)
 
     def look_up(self, queries: np.ndarray, count: int) -> Found:
         """Does what `search` does, in this thread alone, of at most as many as there are codes."""
         with one_thread():
             distances, rows = self._index.search(queries, count)
-        return distances, self.ids[rows]
+        return distances, ids_of(self.ids, rows)
 
 
 def as_codes(codes: Any) -> Any:
@@ -199,18 +198,20 @@ def as_ids(ids: Any, num_codes: int) -> Any:
     is_kept = isinstance(ids, range) and ids.step == 1
     is_kept = is_kept or (getattr(ids, "dtype", None) == np.int64 and hasattr(ids, "shape"))
     ids = ids if is_kept else np.asarray(ids, np.int64)
-    check_ids(ids, num_codes)
-    return ids
-
-
-def check_ids(ids: Any, num_codes: int) -> None:
-    """Refuses ids that are not one for every code."""
     shape = (len(ids),) if isinstance(ids, range) else ids.shape
     if shape != (num_codes,):
         raise ValueError(
             f"There must be an id for every code. Received: {num_codes} codes and ids of "
             f"shape {list(shape)}"
         )
+    return ids
+
+
+def range_of(ids: Any) -> tuple[int, int]:
+    """Gives the smallest and the largest of ids; (0, -1) of none."""
+    if not len(ids):
+        return 0, -1
+    return (ids[0], ids[-1]) if isinstance(ids, range) else (int(ids.min()), int(ids.max()))
 
 
 def ids_of(ids: Any, rows: np.ndarray) -> np.ndarray:

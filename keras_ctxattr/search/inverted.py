@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ctxattr.search.index import CodeIndex, Found, as_ids, ids_of, one_thread
+from keras_ctxattr.search.index import CodeIndex, Found, as_ids, ids_of, one_thread, range_of
 from keras_ctxattr.search.lists import make_quantizer
 
 RECALL = 0.95
@@ -113,9 +113,7 @@ class InvertedHammingIndex(CodeIndex):
 
     def id_range(self) -> tuple[int, int]:
         """Gives the smallest and the largest id; (0, -1) of no codes."""
-        if isinstance(self.ids, range):
-            return (self.ids[0], self.ids[-1]) if len(self.ids) else (0, -1)
-        return int(self.ids.min()), int(self.ids.max())
+        return range_of(self.ids)
 
     def all_ids(self) -> np.ndarray:
         """Gives the ids of all codes, int64 `[n]`."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from evaluation import speed, speed_mining
+from evaluation.memory import watch_memory
 from evaluation.speed_mining import Workload, measure
 from keras_ctxattr.backbones import compact
 from tests.tasks.mining.making import plant_things, random_features
@@ -43,7 +44,7 @@ def test_crops_keep_patches_side_by_side():
 
 def test_memory_that_is_taken_is_seen():
     for _ in range(2):  # the second time too, when the memory of the first is free
-        seconds, megabytes = speed_mining._watch(lambda: np.ones(40_000_000).sum())
+        seconds, megabytes = watch_memory(lambda: np.ones(40_000_000).sum())
         assert seconds > 0
         assert megabytes > 200
 
