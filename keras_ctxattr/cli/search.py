@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keras_ctxattr.cli.app import app, load_tensorflow, printable
+from keras_ctxattr.cli.app import app, load_tensorflow, printable, show_progress
 from keras_ctxattr.cli.index import AsJson, Index
 
 if TYPE_CHECKING:
-    from keras_ctxattr.search import ImageIndex, Match
     from keras_ctxattr.search.explaining import AttributeExplanation
     from keras_ctxattr.search.queries import Query
     from keras_ctxattr.search.records import IndexedImage
+    from keras_ctxattr.search.together import ImageIndexes, SharedMatch
 
 Sheet = Annotated[
     Path | None, typer.Option("--sheet", metavar="PNG", help="Write a picture instead of text.")
@@ -28,6 +28,12 @@ def search(
         typer.Argument(metavar="QUERY...", help="Image files, or names of images of the index."),
     ],
     count: Annotated[int, typer.Option("-k", min=1, help="Results of each query.")] = 20,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--also", metavar="INDEX", help="Search this index too, of the same module. Repeatable."
+        ),
+    ] = None,
     bits: Annotated[
         list[str] | None,
         typer.Option(
@@ -41,22 +47,43 @@ def search(
     check_output(as_json, sheet)
     required = _read_bits(bits or [])
     load_tensorflow()
-    from keras_ctxattr.search import ImageIndex
-    from keras_ctxattr.search.queries import find_query
+    from keras_ctxattr.search.images import ImageIndex
     from keras_ctxattr.search.sheets import search_sheet
+    from keras_ctxattr.search.together import ImageIndexes
 
-    index = ImageIndex(folder)
-    found = [find_query(index, given) for given in queries]
-    matches = [_search(index, query, count, required) for query in found]
+    folders = [folder, *(also or [])]
+    indexes = ImageIndexes([ImageIndex(one) for one in folders])
+    found = [indexes.find_query(given) for given in queries]
+    matches = [_search(indexes, query, owner, count, required) for query, owner in found]
+    named = folders if also else []  # where there are several
     if sheet is not None:
-        write_sheet(sheet, search_sheet(found, matches))
+        shown = [[one.match for one in some] for some in matches]
+        write_sheet(sheet, search_sheet([query for query, _ in found], shown))
     elif as_json:
         pairs = zip(queries, matches, strict=True)
-        report = [{"query": printable(given), "results": _list(one)} for given, one in pairs]
+        report = [{"query": printable(given), "results": _list(one, named)} for given, one in pairs]
         print(json.dumps(report, indent=2))
     else:
         for given, one in zip(queries, matches, strict=True):
-            _print_matches(given, one)
+            _print_matches(given, one, named)
+
+
+@app.command()
+def prepare(folder: Index) -> None:
+    """Make search quicker in an index of more than ten million photographs.
+
+    It needs to be done once. Photographs that are added later are found as well; when they are
+    many, do it again.
+    """
+    load_tensorflow()
+    from keras_ctxattr.search import ImageIndex
+    from keras_ctxattr.search.choosing import EXACT_CODES
+
+    index = ImageIndex(folder)
+    if len(index) > EXACT_CODES:
+        with show_progress("making lists of codes") as progress:
+            index.prepare(progress)
+    print(f"{printable(str(folder))}: {index.about}")
 
 
 @app.command()
@@ -123,11 +150,15 @@ def describe_image(image: "IndexedImage") -> dict[str, Any]:
 
 
 def _search(
-    index: "ImageIndex", query: "Query", count: int, required: dict[int, bool]
-) -> list["Match"]:
-    vector = query.description.vector if index.has_vectors else None
-    return index.search(
-        query.description.code, vector, count=count, required=required, leave_out=_own_id(query)
+    indexes: "ImageIndexes", query: "Query", owner: int, count: int, required: dict[int, bool]
+) -> list["SharedMatch"]:
+    vector = query.description.vector if indexes.has_vectors else None
+    return indexes.search(
+        query.description.code,
+        vector,
+        count=count,
+        required=required,
+        leave_out=[(owner, image) for image in _own_id(query)],
     )
 
 
@@ -149,22 +180,26 @@ def _read_bits(given: list[str]) -> dict[int, bool]:
     return found
 
 
-def _list(matches: list["Match"]) -> list[dict[str, Any]]:
+def _list(matches: list["SharedMatch"], folders: list[Path]) -> list[dict[str, Any]]:
     return [
         {
-            **describe_image(match.image),
-            "distance": match.distance,
-            "similarity": None if match.similarity is None else round(match.similarity, 4),
+            **describe_image(one.match.image),
+            "distance": one.match.distance,
+            "similarity": None if one.match.similarity is None else round(one.match.similarity, 4),
+            **({"index": printable(str(folders[one.index]))} if folders else {}),
         }
-        for match in matches
+        for one in matches
     ]
 
 
-def _print_matches(given: str, matches: list["Match"]) -> None:
-    print(f"{printable(given)}: {len(matches)} found; bits that differ, similarity, name")
-    for match in matches:
+def _print_matches(given: str, matches: list["SharedMatch"], folders: list[Path]) -> None:
+    what = "bits that differ, similarity, name" + (", index" if folders else "")
+    print(f"{printable(given)}: {len(matches)} found; {what}")
+    for one in matches:
+        match = one.match
         similarity = "     -" if match.similarity is None else f"{match.similarity:6.3f}"
-        print(f"{match.distance:4d} {similarity}  {printable(match.image.name)}")
+        place = f"  {printable(str(folders[one.index]))}" if folders else ""
+        print(f"{match.distance:4d} {similarity}  {printable(match.image.name)}{place}")
 
 
 def _describe_attribute(one: "AttributeExplanation") -> dict[str, Any]:

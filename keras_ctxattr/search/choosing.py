@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keras_ctxattr.search.index import CodeIndex, HammingIndex, as_codes
+from keras_ctxattr.search.arrays import as_codes
+from keras_ctxattr.search.index import CodeIndex, HammingIndex
 from keras_ctxattr.search.inverting import Progress, invert_codes
 
 EXACT_CODES = 10_000_000

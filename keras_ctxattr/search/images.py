@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_ctxattr.attributes.codes import hamming
+from keras_ctxattr.search.arrays import check_queries
 from keras_ctxattr.search.describing import Description, ModuleDescriber
-from keras_ctxattr.search.index import HammingIndex
+from keras_ctxattr.search.inverting import Progress
+from keras_ctxattr.search.nearby import NearbyImages, write_lists
 from keras_ctxattr.search.records import IndexedImage
 from keras_ctxattr.search.store import MODULE, IndexStore
 
@@ -41,6 +42,9 @@ class ImageIndex:
 
     Args:
         folder: An index, as `index_photographs` makes it.
+        kind: How the nearest codes are found: `"exact"`, all are compared; `"inverted"`, by the
+            lists that `prepare` writes; or `"auto"`: exact up to ten million images, beyond that
+            inverted if there are lists. `about` tells.
 
     Attributes:
         store: The folder.
@@ -49,10 +53,12 @@ class ImageIndex:
 
     Raises:
         ImageIndexError: If it is no index.
+        ValueError: If the kind is unknown, or lists are wanted and there are none.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, kind: str = "auto") -> None:
         self.store = IndexStore(folder)
+        self.kind = kind
         self._describer: ModuleDescriber | None = None
         self._open()
 
@@ -61,7 +67,7 @@ class ImageIndex:
         self.ids = self._rows.ids
         width = self.num_attributes // 8
         self.codes = self._rows.read("codes") if len(self) else np.empty((0, width), np.uint8)
-        self._nearest = HammingIndex(self.codes)
+        self._nearby = NearbyImages(self.store, self.ids, self.codes, self.kind)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -75,6 +81,27 @@ class ImageIndex:
     def has_vectors(self) -> bool:
         """Whether features are kept, so that results are ranked by them."""
         return bool(self.store.about["keep_vectors"])
+
+    @property
+    def about(self) -> str:
+        """How the nearest codes are found, and how many of them are expected to be."""
+        return self._nearby.about
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Writes inverted lists beside the images, by which many are searched quicker; uses them.
+
+        Images that are added later are compared as before, and `prepare` may be called again.
+
+        Args:
+            progress: Called with (images done, all of them).
+
+        Raises:
+            ImageIndexError: If another process is changing the index.
+            ValueError: If there are no images.
+            DiskFullError: No space left.
+        """
+        write_lists(self.store, self.generation, self.ids, self.codes, progress)
+        self._nearby = NearbyImages(self.store, self.ids, self.codes, self.kind)
 
     def refresh(self) -> bool:
         """Takes a new snapshot if something has changed, and tells whether it did."""
@@ -175,26 +202,33 @@ class ImageIndex:
         """
         if count < 1:
             raise ValueError(f"`count` must be at least 1. Received: {count}")
-        rows, distances = self._find_near(code, max(count, CANDIDATES), required or {})
+        rows, distances = self.candidates(code, max(count, CANDIDATES), required or {})
         if vector is None or not self.has_vectors:
             return rows[:count], distances[:count], None
-        similarities = _cosines(self.vectors(rows), vector)
+        similarities = self.similarities(rows, vector)
         order = np.argsort(-similarities, kind="stable")[:count]
         return rows[order], distances[order], similarities[order]
 
-    def _find_near(
+    def candidates(
         self, code: np.ndarray, count: int, required: Mapping[int, bool]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Gives the rows of the nearest codes that have the required bits, and their distances."""
         query = np.asarray(code, np.uint8)[None]
         if not required:
-            distances, rows = self._nearest.search(query, count)
-            found = rows[0] >= 0
-            return rows[0][found], distances[0][found]
+            return self._nearby.find(query, count)
         rows = np.flatnonzero(self._have(required))
-        distances = hamming(query, self.codes[rows])[0]
+        differing = check_queries(query, self.codes.shape[1]) ^ self.codes[rows]
+        distances = np.bitwise_count(differing).sum(axis=1, dtype=np.int32)
         order = np.argsort(distances, kind="stable")[:count]
         return rows[order], distances[order]
+
+    def similarities(self, rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
+        """Gives the cosines of the vectors of rows with a query's, float32 `[rows]`.
+
+        Raises:
+            ValueError: If the index keeps no vectors.
+        """
+        return _cosines(self.vectors(rows), vector)
 
     def _have(self, required: Mapping[int, bool]) -> np.ndarray:
         """Tells which images have the required bits, bool `[n]`."""

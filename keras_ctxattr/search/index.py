@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import abc
-import contextlib
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_ctxattr.attributes.codes import check_codes
+from keras_ctxattr.search.arrays import (
+    as_codes,
+    as_ids,
+    check_queries,
+    code_parts,
+    ids_of,
+    range_of,
+)
+from keras_ctxattr.search.threads import count_threads, one_thread, run_tasks
 
-CODES_AT_A_TIME = 1 << 22
-"""Codes of a collection larger than memory that are in memory at a time."""
+PART_CODES = 2_500_000
+"""An exact index of more codes is divided among threads, so that a single query has all of them."""
 
+_HEAP_COUNT = 1000
 _QUERIES_PER_TASK = 64
 # A task may ask faiss for this much: it keeps `count` places for every distance and query.
 _TASK_BYTES = 1 << 26
 
 Found = tuple[np.ndarray, np.ndarray]
+
+
+class Place(NamedTuple):
+    """A part of an index of codes.
+
+    Attributes:
+        num_codes: In this part.
+        look_up: Gives (distances, ids) of uint8 queries `[queries, bytes]` and a count, at most
+            that of the codes, in the thread that calls it.
+    """
+
+    num_codes: int
+    look_up: Callable[[np.ndarray, int], Found]
 
 
 class CodeIndex(abc.ABC):
@@ -57,8 +77,8 @@ class CodeIndex(abc.ABC):
         """Gives the ids of all codes, int64 `[n]`."""
 
     @abc.abstractmethod
-    def look_up(self, queries: np.ndarray, count: int) -> Found:
-        """Does what `search` does, in this thread alone, of at most as many as there are codes."""
+    def places(self) -> list[Place]:
+        """Gives the parts of the index, in order, that may be searched at the same time."""
 
     def search(self, codes: np.ndarray, count: int = 10) -> Found:
         """Gives the nearest codes to each query, nearest first.
@@ -74,12 +94,7 @@ class CodeIndex(abc.ABC):
         Raises:
             ValueError: If queries are of another length than the codes, or `count` is impossible.
         """
-        queries = check_codes(codes)
-        if 8 * queries.shape[1] != self.num_bits:
-            raise ValueError(
-                "Queries must have as many bytes as the codes of the index. Received: "
-                f"{queries.shape[1]} and {self.num_bits // 8}"
-            )
+        queries = check_queries(codes, self.num_bits // 8)
         if count < 1:
             raise ValueError(f"`count` must be at least 1. Received: {count}")
         distances = np.full((len(queries), count), self.num_bits + 1, np.int32)
@@ -91,8 +106,16 @@ class CodeIndex(abc.ABC):
         return distances, ids
 
     def _search(self, parts: Sequence[np.ndarray], count: int) -> Found:
-        found = run_tasks([(self.look_up, part, count) for part in parts], self.num_threads)
-        return np.concatenate([one for one, _ in found]), np.concatenate([two for _, two in found])
+        places = [place for place in self.places() if place.num_codes]
+        tasks = [
+            (place.look_up, part, min(count, place.num_codes)) for part in parts for place in places
+        ]
+        found = run_tasks(tasks, self.num_threads)
+        size = len(places)
+        merged = [
+            merge_found(found[start : start + size], count) for start in range(0, len(found), size)
+        ]
+        return tuple(np.concatenate(one) for one in zip(*merged, strict=True))  # type: ignore[return-value]
 
     def _split(self, queries: np.ndarray, count: int) -> list[np.ndarray]:
         most = max(1, min(_QUERIES_PER_TASK, _TASK_BYTES // (8 * count * (self.num_bits + 1))))
@@ -131,11 +154,14 @@ class HammingIndex(CodeIndex):
         codes = as_codes(codes)
         super().__init__(8 * codes.shape[1], num_threads)
         self.ids = as_ids(ids, len(codes))
-        self._index = faiss.IndexBinaryFlat(self.num_bits)
-        # Counts distances: many times faster for large counts. (Missing in the types of faiss.)
-        self._index.use_heap = False  # type: ignore[attr-defined]
-        for _, part in code_parts(codes):
-            self._index.add(part)
+        # Several, for a single query to be looked up by several threads.
+        num_parts = max(1, min(self.num_threads, len(codes) // PART_CODES))
+        self._starts = np.linspace(0, len(codes), num_parts + 1).astype(int)[:-1].tolist()
+        self._parts: list[Any] = [faiss.IndexBinaryFlat(self.num_bits) for _ in self._starts]
+        ends = [*self._starts[1:], len(codes)]
+        for index, start, end in zip(self._parts, self._starts, ends, strict=True):
+            for _, part in code_parts(codes, start, end):
+                index.add(part)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -153,83 +179,20 @@ class HammingIndex(CodeIndex):
         """Gives the ids of all codes, int64 `[n]`."""
         return np.asarray(self.ids, np.int64)
 
-    def look_up(self, queries: np.ndarray, count: int) -> Found:
-        """Does what `search` does, in this thread alone, of at most as many as there are codes."""
+    def places(self) -> list[Place]:
+        """Gives the parts of the index, in order, that may be searched at the same time."""
+        return [
+            Place(int(index.ntotal), functools.partial(self._look_up, index, start))
+            for index, start in zip(self._parts, self._starts, strict=True)
+        ]
+
+    def _look_up(self, index: Any, start: int, queries: np.ndarray, count: int) -> Found:
+        # Counting distances is several times faster for large counts, and slower for few. (Ties
+        # are the same; where threads want different ways, either is right.)
+        index.use_heap = count <= _HEAP_COUNT
         with one_thread():
-            distances, rows = self._index.search(queries, count)
-        return distances, ids_of(self.ids, rows)
-
-
-def as_codes(codes: Any) -> Any:
-    """Gives codes as they are, if they are such: an array, or a `ShardedArray` that is not read.
-
-    Raises:
-        ValueError: If they are something else.
-    """
-    if not hasattr(codes, "dtype") or not hasattr(codes, "shape"):
-        codes = np.asarray(codes)
-    if codes.dtype != np.uint8 or len(codes.shape) != 2 or codes.shape[1] == 0:
-        raise ValueError(
-            "Codes must be uint8 [n, num_attributes / 8], as `pack_bits` gives them. Received: "
-            f"{codes.dtype} {list(codes.shape)}"
-        )
-    return codes
-
-
-def count_threads(num_threads: int | None) -> int:
-    """Gives how many threads to use: as many as there are processors, unless told.
-
-    Raises:
-        ValueError: If told less than 1.
-    """
-    if num_threads is not None and num_threads < 1:
-        raise ValueError(f"`num_threads` must be at least 1, or None. Received: {num_threads}")
-    return num_threads or len(os.sched_getaffinity(0))
-
-
-def as_ids(ids: Any, num_codes: int) -> Any:
-    """Gives ids as they are, if they are such: a `range` of step 1, or whole numbers `[n]`.
-
-    Raises:
-        ValueError: If they are not one for every code.
-    """
-    if ids is None:
-        return range(num_codes)
-    is_kept = isinstance(ids, range) and ids.step == 1
-    is_kept = is_kept or (getattr(ids, "dtype", None) == np.int64 and hasattr(ids, "shape"))
-    ids = ids if is_kept else np.asarray(ids, np.int64)
-    shape = (len(ids),) if isinstance(ids, range) else ids.shape
-    if shape != (num_codes,):
-        raise ValueError(
-            f"There must be an id for every code. Received: {num_codes} codes and ids of "
-            f"shape {list(shape)}"
-        )
-    return ids
-
-
-def range_of(ids: Any) -> tuple[int, int]:
-    """Gives the smallest and the largest of ids; (0, -1) of none."""
-    if not len(ids):
-        return 0, -1
-    return (ids[0], ids[-1]) if isinstance(ids, range) else (int(ids.min()), int(ids.max()))
-
-
-def ids_of(ids: Any, rows: np.ndarray) -> np.ndarray:
-    """Gives the ids of rows, int64 like them; -1 stays.
-
-    Args:
-        ids: Int64 `[n]`, or a `range` of step 1.
-        rows: Int64, -1 to n - 1.
-    """
-    if isinstance(ids, range):
-        return np.where(rows < 0, -1, ids.start + rows)
-    return np.where(rows < 0, -1, ids[np.maximum(rows, 0).ravel()].reshape(rows.shape))
-
-
-def code_parts(codes: Any) -> Iterator[tuple[int, np.ndarray]]:
-    """Gives (first row, codes of the rows from there), of which only a part is in memory."""
-    for start in range(0, len(codes), CODES_AT_A_TIME):
-        yield start, np.ascontiguousarray(codes[start : start + CODES_AT_A_TIME])
+            distances, rows = index.search(queries, count)
+        return distances, ids_of(self.ids, start + rows)
 
 
 def merge_found(found: Sequence[Found], count: int) -> Found:
@@ -242,31 +205,8 @@ def merge_found(found: Sequence[Found], count: int) -> Found:
     Returns:
         (distances, ids), both `[queries, count]`, or as many as there are.
     """
+    if len(found) == 1:
+        return found[0][0][:, :count], found[0][1][:, :count]
     distances, ids = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
     order = np.argsort(distances, axis=1, kind="stable")[:, :count]
     return np.take_along_axis(distances, order, axis=1), np.take_along_axis(ids, order, axis=1)
-
-
-def run_tasks(tasks: Sequence[tuple[Callable[..., Any], *tuple[Any, ...]]], threads: int) -> list:
-    """Calls functions in threads of our own, and gives what they return.
-
-    The threads of OpenMP, which faiss would start, wait for work by spinning unless the environment
-    forbade it before the library was loaded: several times slower than one.
-    """
-    if len(tasks) == 1 or threads == 1:
-        return [function(*arguments) for function, *arguments in tasks]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda task: task[0](*task[1:]), tasks))
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Lets faiss compute in this thread alone, meanwhile; what was set for it comes back."""
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)  # of this thread alone
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_ctxattr.search.index import CodeIndex, Found, as_ids, ids_of, one_thread, range_of
+from keras_ctxattr.search.arrays import as_ids, ids_of, range_of
+from keras_ctxattr.search.index import CodeIndex, Found, Place
 from keras_ctxattr.search.lists import make_quantizer
+from keras_ctxattr.search.threads import one_thread
 
 RECALL = 0.95
 """Share of the 100 nearest codes that an index is to find, unless told otherwise."""
@@ -119,8 +121,11 @@ class InvertedHammingIndex(CodeIndex):
         """Gives the ids of all codes, int64 `[n]`."""
         return np.asarray(self.ids, np.int64)
 
-    def look_up(self, queries: np.ndarray, count: int) -> Found:
-        """Does what `search` does, in this thread alone, of at most as many as there are codes."""
+    def places(self) -> list[Place]:
+        """Gives the parts of the index that may be searched at the same time: one."""
+        return [Place(len(self), self._look_up)]
+
+    def _look_up(self, queries: np.ndarray, count: int) -> Found:
         with one_thread():
             distances, rows = self._index.search(queries, count)
         if rows.max() >= len(self):

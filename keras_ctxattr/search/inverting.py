@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 
 from keras_ctxattr.data.shards import TableFolder
-from keras_ctxattr.runs import digest_arrays, write_atomically
+from keras_ctxattr.runs import write_atomically
 from keras_ctxattr.runs.writing import PARTIAL_MARK, remove
-from keras_ctxattr.search.index import as_codes, as_ids, count_threads, ids_of
+from keras_ctxattr.search.arrays import as_codes, as_ids
 from keras_ctxattr.search.inverted import InvertedHammingIndex, choose_num_probes
-from keras_ctxattr.search.list_folder import LISTS, open_inverted, read_about, write_about
+from keras_ctxattr.search.list_folder import LISTS, Plan, open_inverted, read_about, write_about
 from keras_ctxattr.search.lists import (
     POINTS_PER_LIST,
     assign_codes,
-    choose_num_lists,
     create_lists_file,
     file_size,
     fill_lists,
@@ -28,6 +27,7 @@ from keras_ctxattr.search.lists import (
     sample_rows,
 )
 from keras_ctxattr.search.recall import measure_recall
+from keras_ctxattr.search.threads import count_threads
 
 PART_CODES = 1 << 21
 """Codes that are worked on at a time."""
@@ -90,50 +90,6 @@ def invert_codes(
         return index
     build.in_folder(Path(folder))
     return open_inverted(folder, num_probes=num_probes, num_threads=num_threads)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What an inverted index depends on.
-
-    Attributes:
-        num_codes: How many, at least 1.
-        num_bits: Of a code.
-        num_lists: Lists that are wanted, at least 1.
-        seed: Of the sample.
-        digest: Of the sample's codes and ids, which tells other collections.
-    """
-
-    num_codes: int
-    num_bits: int
-    num_lists: int
-    seed: int
-    digest: str
-
-    @classmethod
-    def of(cls, codes: Any, ids: Any, *, num_lists: int | None, seed: int) -> Plan:
-        """Checks the arguments, and reads the sample."""
-        if not len(codes):
-            raise ValueError(
-                "Inverted lists need at least one code; `HammingIndex` takes none too. "
-                "Received: no codes"
-            )
-        if num_lists is not None and not 1 <= num_lists <= len(codes):
-            raise ValueError(
-                "`num_lists` must be 1 to the number of codes. Received: "
-                f"{num_lists} for {len(codes)} codes"
-            )
-        if seed < 0:
-            raise ValueError(f"`seed` must be at least 0. Received: {seed}")
-        wanted = num_lists or choose_num_lists(len(codes))
-        rows = sample_rows(len(codes), POINTS_PER_LIST * wanted, seed)
-        return cls(
-            num_codes=len(codes),
-            num_bits=8 * codes.shape[1],
-            num_lists=wanted,
-            seed=seed,
-            digest=digest_arrays([codes[rows], ids_of(ids, rows)]),
-        )
 
 
 class _Build:
@@ -226,7 +182,7 @@ class _Build:
             partial.mkdir()
             lists = create_lists_file(partial / LISTS, sizes, code_size)
             index = self._fill(lists, centres, numbers)
-            write_about(partial, index, sizes, dataclasses.asdict(self.plan))
+            write_about(partial, index, sizes, self.plan)
 
     # --- Both ---
 

@@ -10,6 +10,7 @@ lists/
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,17 @@ import numpy as np
 
 from keras_ctxattr.runs import digest_arrays, write_json
 from keras_ctxattr.runs.identity import versions
+from keras_ctxattr.search.arrays import ids_of
 from keras_ctxattr.search.inverted import InvertedHammingIndex
-from keras_ctxattr.search.lists import copy_lists, file_size, lists_in_memory, map_lists
+from keras_ctxattr.search.lists import (
+    POINTS_PER_LIST,
+    choose_num_lists,
+    copy_lists,
+    file_size,
+    lists_in_memory,
+    map_lists,
+    sample_rows,
+)
 
 FORMAT = 1
 """Of the folders; raised when a reader of the old one would fail."""
@@ -31,6 +41,50 @@ _CENTRES = "centres.npy"
 _SIZES = "sizes.npy"
 _IDS = "ids.npy"
 _IDS_AT_A_TIME = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What an inverted index depends on.
+
+    Attributes:
+        num_codes: How many, at least 1.
+        num_bits: Of a code.
+        num_lists: Lists that are wanted, at least 1.
+        seed: Of the sample.
+        digest: Of the sample's codes and ids, which tells other collections.
+    """
+
+    num_codes: int
+    num_bits: int
+    num_lists: int
+    seed: int
+    digest: str
+
+    @classmethod
+    def of(cls, codes: Any, ids: Any, *, num_lists: int | None, seed: int) -> Plan:
+        """Checks the arguments, and reads the sample."""
+        if not len(codes):
+            raise ValueError(
+                "Inverted lists need at least one code; `HammingIndex` takes none too. "
+                "Received: no codes"
+            )
+        if num_lists is not None and not 1 <= num_lists <= len(codes):
+            raise ValueError(
+                "`num_lists` must be 1 to the number of codes. Received: "
+                f"{num_lists} for {len(codes)} codes"
+            )
+        if seed < 0:
+            raise ValueError(f"`seed` must be at least 0. Received: {seed}")
+        wanted = num_lists or choose_num_lists(len(codes))
+        rows = sample_rows(len(codes), POINTS_PER_LIST * wanted, seed)
+        return cls(
+            num_codes=len(codes),
+            num_bits=8 * codes.shape[1],
+            num_lists=wanted,
+            seed=seed,
+            digest=digest_arrays([codes[rows], ids_of(ids, rows)]),
+        )
 
 
 def open_inverted(
@@ -93,9 +147,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     return about
 
 
-def write_about(
-    folder: Path, index: InvertedHammingIndex, sizes: np.ndarray, plan: dict[str, Any]
-) -> None:
+def write_about(folder: Path, index: InvertedHammingIndex, sizes: np.ndarray, plan: Plan) -> None:
     """Writes all but the lists, which are there: `about.json` last."""
     np.save(folder / _CENTRES, index.centres, allow_pickle=False)
     np.save(folder / _SIZES, sizes, allow_pickle=False)
@@ -105,7 +157,7 @@ def write_about(
     about = {
         "format": FORMAT,
         "kind": "inverted",
-        "plan": plan,
+        "plan": dataclasses.asdict(plan),
         "first_id": ids.start if isinstance(ids, range) else None,
         "recall": {str(probes): share for probes, share in index.recall.items()},
         "digest": digest_arrays([index.centres, sizes]),

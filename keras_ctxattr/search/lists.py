@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ctxattr.search.index import one_thread, run_tasks
+from keras_ctxattr.search.threads import one_thread, run_tasks
 
 POINTS_PER_LIST = 40
 """Codes that a centre is learnt from, on average."""

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_ctxattr.search.index import CodeIndex, Found, HammingIndex, code_parts, merge_found
+from keras_ctxattr.search.arrays import code_parts
+from keras_ctxattr.search.index import CodeIndex, Found, HammingIndex, merge_found
 from keras_ctxattr.search.inverted import MAX_SHARE, InvertedHammingIndex
 from keras_ctxattr.search.lists import sample_rows
 

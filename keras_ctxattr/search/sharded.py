@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_ctxattr.search.index import CodeIndex, Found, merge_found, run_tasks
+from keras_ctxattr.search.index import CodeIndex, Place
 from keras_ctxattr.search.list_folder import open_inverted
 
 
@@ -72,29 +72,9 @@ class ShardedHammingIndex(CodeIndex):
         """Gives the ids of all codes, int64 `[n]`."""
         return np.concatenate([shard.all_ids() for shard in self.shards])
 
-    def look_up(self, queries: np.ndarray, count: int) -> Found:
-        """Does what `search` does, in this thread alone, of at most as many as there are codes."""
-        found = [shard.look_up(queries, min(count, len(shard))) for shard in self._filled]
-        return merge_found(found, count)
-
-    @property
-    def _filled(self) -> list[CodeIndex]:
-        return [shard for shard in self.shards if len(shard)]
-
-    def _search(self, parts: Sequence[np.ndarray], count: int) -> Found:
-        tasks = [
-            (shard.look_up, part, min(count, len(shard)))
-            for part in parts
-            for shard in self._filled
-        ]
-        found = run_tasks(tasks, self.num_threads)
-        size = len(self._filled)
-        merged = [
-            merge_found(found[start : start + size], count) for start in range(0, len(found), size)
-        ]
-        return np.concatenate([one for one, _ in merged]), np.concatenate(
-            [two for _, two in merged]
-        )
+    def places(self) -> list[Place]:
+        """Gives the parts of all shards, in order, that may be searched at the same time."""
+        return [place for shard in self.shards for place in shard.places()]
 
 
 def open_sharded(

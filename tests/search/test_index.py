@@ -6,7 +6,7 @@ import pytest
 
 from keras_ctxattr.attributes import hamming
 from keras_ctxattr.data.shards import ShardedArray
-from keras_ctxattr.search import HammingIndex
+from keras_ctxattr.search import HammingIndex, arrays
 from keras_ctxattr.search import index as index_module
 from tests.search.codes import make_codes
 
@@ -35,6 +35,29 @@ def test_threads_and_batches_change_nothing():
     np.testing.assert_array_equal(alone[1][0], one[1][3])
 
 
+@pytest.mark.parametrize("count", [1, 20, 499])
+def test_codes_divided_among_threads_change_nothing(count, monkeypatch):
+    codes, queries = make_codes(500, 4), make_codes(130, 4, seed=1)
+    whole = HammingIndex(codes).search(queries, count)
+    monkeypatch.setattr(index_module, "PART_CODES", 100)
+    divided = HammingIndex(codes, num_threads=3)
+    assert [place.num_codes for place in divided.places()] == [166, 167, 167]
+    for found, expected in zip(divided.search(queries, count), whole, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    named = HammingIndex(codes, np.arange(500)[::-1], num_threads=3)
+    np.testing.assert_array_equal(named.search(queries, count)[1], 499 - whole[1])
+
+
+@pytest.mark.parametrize("count", [1000, 1001])  # faiss finds them in two ways
+def test_many_neighbours_are_as_exact_as_few(count):
+    codes, queries = make_codes(1500, 2), make_codes(10, 2, seed=1)
+    distances, ids = HammingIndex(codes).search(queries, count)
+    every = hamming(queries, codes)
+    order = np.argsort(every, axis=1, kind="stable")[:, :count]
+    np.testing.assert_array_equal(ids, order)
+    np.testing.assert_array_equal(distances, np.take_along_axis(every, order, axis=1))
+
+
 def test_ids_are_those_given_and_minus_one_past_the_end():
     codes = make_codes(3, 2)
     distances, ids = HammingIndex(codes, ids=[70, 50, 60]).search(codes[1:2], 5)
@@ -49,7 +72,7 @@ def test_mapped_codes_are_read_in_parts(monkeypatch, tmp_path):
     codes, queries = make_codes(500, 4), make_codes(30, 4, seed=1)
     for number, part in enumerate(np.array_split(codes, 3)):
         np.save(tmp_path / f"{number}.npy", part)
-    monkeypatch.setattr(index_module, "CODES_AT_A_TIME", 70)
+    monkeypatch.setattr(arrays, "CODES_AT_A_TIME", 70)
     mapped = HammingIndex(ShardedArray(sorted(tmp_path.glob("*.npy"))))
     for found, expected in zip(
         mapped.search(queries, 20), HammingIndex(codes).search(queries, 20), strict=True

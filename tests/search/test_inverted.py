@@ -13,8 +13,7 @@ import pytest
 
 from keras_ctxattr.data.shards import ShardedArray
 from keras_ctxattr.runs import DiskFullError
-from keras_ctxattr.search import index as index_module
-from keras_ctxattr.search import inverting, lists
+from keras_ctxattr.search import arrays, inverting, lists
 from keras_ctxattr.search.index import HammingIndex
 from keras_ctxattr.search.inverted import RECALL, choose_num_probes
 from keras_ctxattr.search.inverting import invert_codes
@@ -152,7 +151,7 @@ def test_lists_are_about_as_many_as_codes_in_one():
 @pytest.fixture
 def small_parts(monkeypatch):
     monkeypatch.setattr(inverting, "PART_CODES", 700)
-    monkeypatch.setattr(index_module, "CODES_AT_A_TIME", 700)
+    monkeypatch.setattr(arrays, "CODES_AT_A_TIME", 700)
 
 
 def test_parts_change_nothing(small_parts, monkeypatch, tmp_path):
