@@ -22,7 +22,7 @@ from keras_ctxattr.search.threads import count_threads, one_thread, run_tasks
 PART_CODES = 2_500_000
 """An exact index of more codes is divided among threads, so that a single query has all of them."""
 
-_HEAP_COUNT = 1000
+_HEAP_SHARE = 5000
 _QUERIES_PER_TASK = 64
 # A task may ask faiss for this much: it keeps `count` places for every distance and query.
 _TASK_BYTES = 1 << 26
@@ -187,9 +187,9 @@ class HammingIndex(CodeIndex):
         ]
 
     def _look_up(self, index: Any, start: int, queries: np.ndarray, count: int) -> Found:
-        # Counting distances is several times faster for large counts, and slower for few. (Ties
-        # are the same; where threads want different ways, either is right.)
-        index.use_heap = count <= _HEAP_COUNT
+        # Counting distances is several times faster for large counts, and slower for small ones.
+        # (Ties are the same; where threads want different ways, either is right.)
+        index.use_heap = _HEAP_SHARE * count <= index.ntotal
         with one_thread():
             distances, rows = index.search(queries, count)
         return distances, ids_of(self.ids, start + rows)

@@ -48,9 +48,11 @@ def test_codes_divided_among_threads_change_nothing(count, monkeypatch):
     np.testing.assert_array_equal(named.search(queries, count)[1], 499 - whole[1])
 
 
-@pytest.mark.parametrize("count", [1000, 1001])  # faiss finds them in two ways
-def test_many_neighbours_are_as_exact_as_few(count):
+@pytest.mark.parametrize("share", [1, 10**9])
+@pytest.mark.parametrize("count", [1, 30, 1000])
+def test_both_ways_of_faiss_find_the_same(share, count, monkeypatch):
     codes, queries = make_codes(1500, 2), make_codes(10, 2, seed=1)
+    monkeypatch.setattr(index_module, "_HEAP_SHARE", share)
     distances, ids = HammingIndex(codes).search(queries, count)
     every = hamming(queries, codes)
     order = np.argsort(every, axis=1, kind="stable")[:, :count]
