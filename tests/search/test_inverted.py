@@ -3,9 +3,9 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
+import threading
 
 import faiss
 import numpy as np
@@ -254,6 +254,8 @@ inverting.invert_codes(clustered_codes(3000), folder=sys.argv[1])
 def test_a_killed_build_leaves_no_folder_and_goes_on(tmp_path):
     command = [sys.executable, "-c", _KILLED, str(tmp_path / "lists")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    deadline = threading.Timer(120, process.kill)
+    deadline.start()
     try:
         assert process.stdout.readline() == "writing\n"
         wrong = "Only one process may write"
@@ -261,7 +263,8 @@ def test_a_killed_build_leaves_no_folder_and_goes_on(tmp_path):
             patch.setattr(inverting, "PART_CODES", 500)
             invert_codes(clustered_codes(3000), folder=tmp_path / "lists")
     finally:
-        process.send_signal(signal.SIGKILL)
+        deadline.cancel()
+        process.kill()
         process.wait(30)
     assert not (tmp_path / "lists").exists()
     with pytest.MonkeyPatch.context() as patch:
