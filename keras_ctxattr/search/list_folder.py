@@ -11,7 +11,10 @@ lists/
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +22,14 @@ import numpy as np
 
 from keras_ctxattr.runs import digest_arrays, write_json
 from keras_ctxattr.runs.identity import versions
-from keras_ctxattr.search.arrays import ids_of
+from keras_ctxattr.search.arrays import code_parts
 from keras_ctxattr.search.inverted import InvertedHammingIndex
 from keras_ctxattr.search.lists import (
-    POINTS_PER_LIST,
     choose_num_lists,
     copy_lists,
     file_size,
     lists_in_memory,
     map_lists,
-    sample_rows,
 )
 
 FORMAT = 1
@@ -52,7 +53,7 @@ class Plan:
         num_bits: Of a code.
         num_lists: Lists that are wanted, at least 1.
         seed: Of the sample.
-        digest: Of the sample's codes and ids, which tells other collections.
+        digest: Of the codes and their ids.
     """
 
     num_codes: int
@@ -63,7 +64,7 @@ class Plan:
 
     @classmethod
     def of(cls, codes: Any, ids: Any, *, num_lists: int | None, seed: int) -> Plan:
-        """Checks the arguments, and reads the sample."""
+        """Checks the arguments, and reads all codes once."""
         if not len(codes):
             raise ValueError(
                 "Inverted lists need at least one code; `HammingIndex` takes none too. "
@@ -76,14 +77,14 @@ class Plan:
             )
         if seed < 0:
             raise ValueError(f"`seed` must be at least 0. Received: {seed}")
-        wanted = num_lists or choose_num_lists(len(codes))
-        rows = sample_rows(len(codes), POINTS_PER_LIST * wanted, seed)
+        parts = (part for _, part in code_parts(codes))
+        named = [np.array([ids.start])] if isinstance(ids, range) else _id_parts(ids)
         return cls(
             num_codes=len(codes),
             num_bits=8 * codes.shape[1],
-            num_lists=wanted,
+            num_lists=num_lists or choose_num_lists(len(codes)),
             seed=seed,
-            digest=digest_arrays([codes[rows], ids_of(ids, rows)]),
+            digest=digest_arrays(itertools.chain(parts, named)),
         )
 
 
@@ -91,6 +92,7 @@ def open_inverted(
     folder: str | Path,
     *,
     in_memory: bool = False,
+    check: bool = False,
     num_probes: int | None = None,
     num_threads: int | None = None,
 ) -> InvertedHammingIndex:
@@ -99,6 +101,7 @@ def open_inverted(
     Args:
         folder: The folder.
         in_memory: Whether the lists are read; else they are mapped, and what is searched is read.
+        check: Whether the lists are read and compared with what was written; sizes always are.
         num_probes: Lists that are searched; None for as few as find 95 % of the 100 nearest, but at
             most an eighth of all.
         num_threads: Queries that are looked up at a time; None for one a processor.
@@ -109,6 +112,11 @@ def open_inverted(
     path = Path(folder)
     about = read_about(path)
     centres, sizes, ids = _read_arrays(path, about)
+    if check and _digest_file(path / LISTS) != about["lists"]:
+        raise ValueError(
+            "Lists must be as they were written; delete the folder and build it anew. Received: "
+            f"{path}, whose {LISTS} has changed"
+        )
     lists = map_lists(path / LISTS, sizes, centres.shape[1])
     if in_memory:
         mapped, lists = lists, lists_in_memory(sizes, centres.shape[1])
@@ -133,7 +141,8 @@ def read_about(folder: Path) -> dict[str, Any]:
     try:
         about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
         found = (about["kind"], about["format"])
-        _ = about["plan"]["num_codes"], about["recall"].items(), about["digest"], about["first_id"]
+        _ = about["plan"]["num_codes"], about["recall"].items(), about["digest"], about["lists"]
+        _ = about["first_id"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(
             "Inverted lists must be a folder that `invert_codes` has written to its end; where it "
@@ -161,18 +170,28 @@ def write_about(folder: Path, index: InvertedHammingIndex, sizes: np.ndarray, pl
         "first_id": ids.start if isinstance(ids, range) else None,
         "recall": {str(probes): share for probes, share in index.recall.items()},
         "digest": digest_arrays([index.centres, sizes]),
+        "lists": _digest_file(folder / LISTS),
         "versions": versions(),
     }
     write_json(folder / _ABOUT, about)
+
+
+def _digest_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def _write_ids(path: Path, ids: Any) -> None:
     header = {"descr": "<i8", "fortran_order": False, "shape": (len(ids),)}
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(ids), _IDS_AT_A_TIME):
-            part = np.asarray(ids[start : start + _IDS_AT_A_TIME], "<i8")
-            file.write(np.ascontiguousarray(part).tobytes())
+        for part in _id_parts(ids):
+            file.write(part.tobytes())
+
+
+def _id_parts(ids: Any) -> Iterator[np.ndarray]:
+    for start in range(0, len(ids), _IDS_AT_A_TIME):
+        yield np.ascontiguousarray(ids[start : start + _IDS_AT_A_TIME], "<i8")
 
 
 def _read_arrays(folder: Path, about: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, Any]:

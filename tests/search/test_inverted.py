@@ -324,6 +324,14 @@ def test_damaged_and_missing_files_are_told(name, damage, words, whole, tmp_path
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
+def test_a_changed_bit_is_told_where_it_is_looked_for(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "lists")
+    assert len(open_inverted(whole, check=True)) == 3000
+    change(tmp_path / "lists/lists.bin")
+    with pytest.raises(ValueError, match=r"as they were written.*lists\.bin has changed"):
+        open_inverted(tmp_path / "lists", check=True)
+
+
 def test_rows_that_are_none_are_told(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "lists")
     with (tmp_path / "lists/lists.bin").open("r+b") as file:
@@ -365,7 +373,15 @@ def test_a_folder_of_something_else_is_left_alone(whole, tmp_path):
     with pytest.raises(ValueError, match="another num_codes, num_lists, digest"):
         invert_codes(random_codes(100), folder=whole)
     with pytest.raises(ValueError, match="another digest"):
-        invert_codes(clustered_codes(3000, seed=7), folder=whole)
+        invert_codes(clustered_codes(3000), range(3000), folder=whole)
+    codes = clustered_codes(3000)
+    codes[1234, 5] ^= 1
+    with pytest.raises(ValueError, match="another digest"):
+        invert_codes(codes, np.arange(3000) + 5, folder=whole)
+    ids = np.arange(3000) + 5
+    ids[-1] += 1
+    with pytest.raises(ValueError, match="another digest"):
+        invert_codes(clustered_codes(3000), ids, folder=whole)
     assert len(open_inverted(whole)) == 3000
 
 
