@@ -171,12 +171,17 @@ class ConcatenatingHead(PairHead):
             layer.build(hidden)
 
     def call(
-        self, features: Any, pairs: Any, mask: Any = None, training: bool | None = None
+        self,
+        features: Any,
+        pairs: Any,
+        mask: Any = None,
+        seeds: Any = None,
+        training: bool | None = None,
     ) -> tuple[Any, Any]:
         """Gives each pair's logits from the features of first, then second patches."""
         first, second = ops.split(features, 2, axis=0)
         both = ops.concatenate([first, second], axis=-1)
-        return self._classify(self.fc7_first(both), mask, training)
+        return self._classify(self.fc7_first(both), mask, seeds, training)
 
 
 @keras.saving.register_keras_serializable(package="keras_ctxattr_speed")

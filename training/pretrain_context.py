@@ -32,6 +32,10 @@ class Config:
         jitter: overrides the recipe, for ablations: largest shift of a patch in pixels.
         gap: overrides the recipe, for ablations: pixels between patches.
         colour: overrides the recipe, for ablations: drop, project or none.
+        distribute: none; mirrored, for all GPUs of the machine; or multiworker, for processes
+            that TF_CONFIG names, see docs/scale.md. The batch is then divided among the devices.
+        groups: equal parts that a batch is made in, a multiple of the number of devices; as many
+            as there are devices if not given. On any number that divides it a run is the same.
     """
 
     images: list[str]
@@ -44,15 +48,20 @@ class Config:
     jitter: int | None = None
     gap: int | None = None
     colour: str | None = None
+    distribute: str = "none"
+    groups: int | None = None
 
 
 def main(config: Config) -> dict[str, float]:
     """Trains, or goes on training, and gives the summary of the run."""
     from keras_ctxattr.context.recipe import ContextRecipe
     from keras_ctxattr.context.training import train_context
+    from keras_ctxattr.runs.distribution import open_devices
 
     recipe = load_recipe(config.recipe, ContextRecipe)
-    chosen = {"jitter": config.jitter, "gap": config.gap}
+    devices = open_devices(config.distribute)
+    groups = config.groups or max(devices.num_replicas, recipe.grids.num_groups)
+    chosen = {"jitter": config.jitter, "gap": config.gap, "num_groups": groups}
     geometry = {name: value for name, value in chosen.items() if value is not None}
     recipe = dataclasses.replace(
         recipe,
@@ -68,6 +77,7 @@ def main(config: Config) -> dict[str, float]:
             minutes=config.minutes,
             seed=config.seed,
             held_out=config.held_out,
+            devices=devices,
             progress=progress,
         )
 

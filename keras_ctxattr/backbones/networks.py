@@ -17,6 +17,7 @@ from keras import layers
 from keras_ctxattr.layers.convolution import SmallMapConv2D
 from keras_ctxattr.layers.normalization import LocalResponseNormalization
 from keras_ctxattr.layers.pooling import CeilMaxPooling2D
+from keras_ctxattr.layers.synchronized import SynchronizedBatchNormalization
 
 PRESETS = ("released", "paper")
 # Normalised layers of each preset: the paper says "all", the released network has these.
@@ -41,13 +42,13 @@ def uniform_initializer(fan_in_share: float = 1.0) -> keras.initializers.Initial
 
 def batch_normalization(
     name: str, momentum: float = 0.95, dtype: Any = None
-) -> layers.BatchNormalization:
+) -> SynchronizedBatchNormalization:
     """Gives batch normalisation without scale and shift.
 
     Reference:
         Doersch, Gupta, Efros 2015, section 3.1: "without the scale and shift".
     """
-    return layers.BatchNormalization(
+    return SynchronizedBatchNormalization(
         center=False, scale=False, momentum=momentum, epsilon=1e-5, name=name, dtype=dtype
     )
 

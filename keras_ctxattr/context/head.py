@@ -7,8 +7,10 @@ import keras
 from keras import ops
 
 from keras_ctxattr.backbones.networks import batch_normalization, uniform_initializer
+from keras_ctxattr.layers.seeds import drop_by_group, set_seed
 
 NUM_POSITIONS = 8
+_DROPS = {"fc6": 8, "fc7": 9, "fc8": 10}  # numbers for `set_seed`: layers before have 0 to 7
 
 
 @keras.saving.register_keras_serializable(package="keras_ctxattr")
@@ -22,6 +24,8 @@ class PairHead(keras.layers.Layer):
         features: float `[patches, num_features]`.
         pairs: int32 `[pairs, 2]`, indices of the first and the second patch.
         mask: bool `[pairs]`, False where a pair is padding and must stay out of the statistics.
+        seeds: int32 `[groups, 2]` of the dropout, a row for each of the equal groups that patches
+            and pairs come in; None goes on with the layers' own draws.
         training: whether to normalise by the batch.
 
     Returns:
@@ -69,7 +73,7 @@ class PairHead(keras.layers.Layer):
             name: keras.layers.Dropout(
                 dropout, seed=seed, name=f"{name}_drop", dtype=self.dtype_policy
             )
-            for name in ("fc6", "fc7", "fc8")
+            for name in _DROPS
         }
 
     def _dense(self, name: str, use_bias: bool, fan_in_share: float = 1.0) -> keras.layers.Dense:
@@ -91,21 +95,35 @@ class PairHead(keras.layers.Layer):
         for norm in self.norms.values():
             norm.build(hidden)
 
+    def set_seeds(self, seed: Any) -> None:
+        """Makes the next draws of each dropout a function of a seed, int `[2]`."""
+        for name, layer in self.drops.items():
+            if self.dropout:  # without, a layer draws nothing
+                set_seed(layer, seed, _DROPS[name])
+
     def call(
-        self, features: Any, pairs: Any, mask: Any = None, training: bool | None = None
+        self,
+        features: Any,
+        pairs: Any,
+        mask: Any = None,
+        seeds: Any = None,
+        training: bool | None = None,
     ) -> tuple[Any, Any]:
         """Gives each pair's logits, and its fused layer for the guards."""
-        features = self.drops["fc6"](features, training=training)
+        features = self._drop("fc6", features, seeds, training)
         first = ops.take(self.fc7_first(features), pairs[:, 0], axis=0)
         second = ops.take(self.fc7_second(features), pairs[:, 1], axis=0)
-        return self._classify(first + second, mask, training)
+        return self._classify(first + second, mask, seeds, training)
 
-    def _classify(self, fused: Any, mask: Any, training: bool | None) -> tuple[Any, Any]:
+    def _classify(self, fused: Any, mask: Any, seeds: Any, training: bool | None) -> Any:
         """Gives logits from fc7 before its activation, and fc7 after it."""
         fused = self._activate("fc7", fused, mask, training)
-        hidden = self.fc8(self.drops["fc7"](fused, training=training))
+        hidden = self.fc8(self._drop("fc7", fused, seeds, training))
         hidden = self._activate("fc8", hidden, mask, training)
-        return self.fc9(self.drops["fc8"](hidden, training=training)), fused
+        return self.fc9(self._drop("fc8", hidden, seeds, training)), fused
+
+    def _drop(self, name: str, values: Any, seeds: Any, training: bool | None) -> Any:
+        return drop_by_group(self.drops[name], values, seeds, _DROPS[name], training)
 
     def _activate(self, name: str, values: Any, mask: Any, training: bool | None) -> Any:
         if name in self.norms:
@@ -113,7 +131,12 @@ class PairHead(keras.layers.Layer):
         return ops.relu(values)
 
     def compute_output_spec(
-        self, features: Any, pairs: Any, mask: Any = None, training: bool | None = None
+        self,
+        features: Any,
+        pairs: Any,
+        mask: Any = None,
+        seeds: Any = None,
+        training: bool | None = None,
     ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         """Gives the shapes and dtypes of logits and fused layer."""
         count = pairs.shape[0]

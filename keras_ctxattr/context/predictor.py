@@ -11,6 +11,9 @@ from keras_ctxattr.context.head import PairHead
 from keras_ctxattr.layers.normalization import IMAGENET_MEAN
 from keras_ctxattr.layers.patches import PatchCutter
 from keras_ctxattr.layers.processing import PatchProcessing
+from keras_ctxattr.layers.replicas import mean_results, share_of_sum, sum_over_replicas
+from keras_ctxattr.layers.seeds import set_seed
+from keras_ctxattr.runs.distribution import apply_summed
 
 
 def position_loss(positions: Any, logits: Any, mask: Any) -> Any:
@@ -113,6 +116,7 @@ class ContextPredictor(keras.Model):
         self.build()
         if seed is not None:  # else all layers would draw the same numbers
             self._set_seeds([seed, 0])
+            self.head.set_seeds([seed, 0])
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -144,24 +148,36 @@ class ContextPredictor(keras.Model):
         patches = self.process_patches(batch, training=training)
         features = self.backbone(patches, training=training)
         return self.head(
-            features, batch["pairs"][:, :2], mask=batch.get("pair_mask"), training=training
+            features,
+            batch["pairs"][:, :2],
+            mask=batch.get("pair_mask"),
+            seeds=_seeds(batch),
+            training=training,
         )
 
     def process_patches(self, batch: dict[str, Any], training: bool | None = None) -> Any:
         """Gives what the backbone sees: float32 `[patches, patch_size, patch_size, 3]`."""
-        if "seed" in batch:
-            self._set_seeds(batch["seed"])
-        patches = self.cutter(batch["canvases"], batch["sizes"], batch["corners"])
+        seeds = _seeds(batch)
+        if seeds is None:
+            return self._process(batch, batch["corners"], training)
+        # Each group has draws of its own, whichever device it is on.
+        groups = ops.split(batch["corners"], seeds.shape[0])
+        patches = []
+        for seed, corners in zip(ops.unstack(seeds), groups, strict=True):
+            self._set_seeds(seed)
+            patches.append(self._process(batch, corners, training))
+        return patches[0] if len(patches) == 1 else ops.concatenate(patches)
+
+    def _process(self, batch: dict[str, Any], corners: Any, training: bool | None) -> Any:
+        patches = self.cutter(batch["canvases"], batch["sizes"], corners)
         return self.processing(patches, training=training)
 
     def _set_seeds(self, seed: Any) -> None:
-        """Makes every draw on the device a function of the batch's seed."""
-        layers = [self.cutter, *self.processing.steps, *self.head.drops.values()]
+        """Makes every draw of patches a function of a group's seed."""
+        layers = [self.cutter, *self.processing.steps]
         random = [layer for layer in layers if hasattr(layer, "seed_generator")]
         for number, layer in enumerate(random):
-            state = layer.seed_generator.state
-            offset = ops.convert_to_tensor([0, number << 16], dtype=state.dtype)
-            state.assign(ops.cast(seed, state.dtype) + offset)
+            set_seed(layer, seed, number)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Takes one gradient step on a batch, as `fit` asks for."""
@@ -169,24 +185,24 @@ class ContextPredictor(keras.Model):
         with tf.GradientTape() as tape:
             logits, fused = self._predict(batch, training=True)
             loss = self.pretext_loss(batch, logits)
-            # Gradients are summed over replicas.
-            share = loss / tf.distribute.get_strategy().num_replicas_in_sync
-            scaled = self.optimizer.scale_loss(share)
-        gradients = tape.gradient(scaled, self.trainable_variables)
+            # Every pair of the batch of all replicas counts alike, wherever it is.
+            scaled = self.optimizer.scale_loss(loss * share_of_sum(ops.sum(_mask(batch))))
+        gradients = sum_over_replicas(tape.gradient(scaled, self.trainable_variables))
         norm = self._update_norm(gradients)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        apply_summed(self.optimizer, gradients, self.trainable_variables)
         self._watch(norm, logits, fused, _mask(batch))
         if "redraws" in batch:
-            self.redraws_metric.update_state(ops.cast(batch["redraws"], "float32"))
+            redraws = ops.cast(batch["redraws"], "float32")
+            self.redraws_metric.update_state(sum_over_replicas(redraws))
         self._score(batch, logits, loss)
-        return self.compute_metrics(None, None, None)
+        return mean_results(self.metrics)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Scores one batch, as `evaluate` asks for."""
         batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         logits, _ = self._predict(batch, training=False)
         self._score(batch, logits, self.pretext_loss(batch, logits))
-        return {metric.name: metric.result() for metric in self.metrics[:2]}
+        return mean_results(self.metrics[:2])
 
     def pretext_loss(self, batch: dict[str, Any], logits: Any) -> Any:
         """Gives the loss of a batch: cross-entropy plus the backbone's own regularisation."""
@@ -215,13 +231,16 @@ class ContextPredictor(keras.Model):
         return norm
 
     def _watch(self, norm: Any, logits: Any, fused: Any, mask: Any) -> None:
-        share = (mask / ops.maximum(ops.sum(mask), 1))[:, None]  # padding counts for nothing
+        count = ops.maximum(sum_over_replicas(ops.sum(mask)), 1)
+        share = (mask / count)[:, None]  # padding counts for nothing
         chances = ops.softmax(logits)
-        mean = ops.sum(share * chances, axis=0)
-        variance = ops.sum(share * ops.square(chances - mean), axis=0)
-        spread = ops.mean(ops.sqrt(variance))
-        active = ops.mean(ops.sum(share * ops.cast(fused > 0, "float32"), axis=0))
-        for metric, value in zip(self._watched, (norm, spread, active), strict=True):
+        alive = ops.cast(fused > 0, "float32")
+        mean, active = sum_over_replicas(
+            [ops.sum(share * chances, axis=0), ops.sum(share * alive, axis=0)]
+        )
+        variance = sum_over_replicas(ops.sum(share * ops.square(chances - mean), axis=0))
+        found = (norm, ops.mean(ops.sqrt(variance)), ops.mean(active))
+        for metric, value in zip(self._watched, found, strict=True):
             metric.update_state(value)
 
     def get_config(self) -> dict[str, Any]:
@@ -237,6 +256,11 @@ class ContextPredictor(keras.Model):
             config["backbone"], custom_objects=custom_objects
         )
         return cls(**config)
+
+
+def _seeds(batch: dict[str, Any]) -> Any:
+    """Gives int32 `[groups, 2]`, or None where a batch carries no seeds."""
+    return ops.reshape(batch["seed"], (-1, 2)) if "seed" in batch else None
 
 
 def _mask(batch: dict[str, Any]) -> Any:

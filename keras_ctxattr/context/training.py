@@ -1,6 +1,7 @@
 """Context prediction from a collection of images to a trained model, in a run folder."""
 
 import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,13 @@ from keras_ctxattr.runs.callbacks import (
     TimeLimit,
     fit_segments,
 )
+from keras_ctxattr.runs.distribution import (
+    Devices,
+    contained,
+    open_together,
+    restore_together,
+    together,
+)
 
 __all__ = [
     "evaluation_batches",
@@ -53,6 +61,7 @@ def train_context(
     seed: int = 0,
     held_out: float = 0.2,
     held_out_images: Sequence[str | Path] = (),
+    devices: Devices | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -69,6 +78,9 @@ def train_context(
         seed: seed of the weights and of every draw, 0 to 2**31 - 1.
         held_out: share of the images that is never trained on, in (0, 1).
         held_out_images: sources of images to hold out instead; `images` are then all trained on.
+        devices: as `keras_ctxattr.runs.distribution.open_devices` gives them; one device if None.
+            The batch of the recipe is that of all devices together: each takes as many of its
+            `num_groups`, and any number of devices that divides it trains the same.
         callbacks: further Keras callbacks, called first.
         progress: called with (files looked at, files in all or None) while images are scanned.
 
@@ -78,12 +90,15 @@ def train_context(
 
     Raises:
         ValueError: if a number or the collection is unusable. A new folder is then as it was.
-        RunError: if the folder holds another run.
+        RunError: if the folder holds another run, or a worker is gone.
         TrainingCollapsed: if training failed for good.
     """
+    devices = devices or Devices()
     recipe = recipe or ContextRecipe()
+    devices.check_groups(recipe.grids.num_groups)
     recipe = dataclasses.replace(recipe, dtype_policy=resolve_policy(recipe.dtype_policy))
     steps, minutes = _check_budget(steps, minutes)
+    devices.check_budget(steps)
     _check_numbers(seed, held_out)
     config = {
         "images": [str(source) for source in images],
@@ -94,19 +109,30 @@ def train_context(
         "steps": steps,
         "minutes": minutes,
     }
-    with Run.open(folder, config, kind=KIND, extendable=("steps", "minutes")) as run:
+    found: dict[str, tuple[Manifest, Manifest]] = {}
+
+    def scan(run: Run) -> None:
+        found["images"] = collect_images(run, images, held_out_images, recipe.grids, progress)
+
+    budgets = ("steps", "minutes")
+    opened = open_together(devices, folder, config, kind=KIND, extendable=budgets, prepare=scan)
+    with together(devices), opened as run:
         if run.finished:
             return run.summary
-        training, tested = collect_images(run, images, held_out_images, recipe.grids, progress)
-        model = build_predictor(recipe, seed)
+        training, tested = found["images"] if found else split_run(run)
+        with devices.scope():
+            model = build_predictor(recipe, seed)
         held_out_batches = evaluation_batches(tested, recipe.grids, num_images=100)
-        trainer = _Trainer(run, model, recipe, training, held_out_batches, steps, minutes, seed)
-        with explained_changes(run, training, tested):
+        trainer = _Trainer(
+            run, model, recipe, training, held_out_batches, steps, minutes, seed, devices
+        )
+        with explained_changes(run, training, tested), contained(model, devices.strategy):
             trainer.fit(callbacks)
             summary = trainer.evaluate()
         summary |= {"num_training_images": len(training), "num_held_out_images": len(tested)}
-        with run.writing("model.keras") as partial:
-            model.save(partial)
+        if devices.leads:
+            with run.writing("model.keras") as partial:
+                model.save(partial)
         run.finish(summary)
         return summary
 
@@ -162,6 +188,7 @@ def evaluation_batches(
         grids_per_image=max(1, pairs_per_image // 2),
         patches_per_batch=max(2, pairs_per_image),
         pairs_per_batch=pairs_per_image,
+        num_groups=1,
     )
     batches = grid_batches(manifest, config, seed=seed, num_steps=count)
     return batches.map(_without_idle_patches, num_parallel_calls=2, deterministic=True)
@@ -185,9 +212,10 @@ class _Trainer:
     steps: int | None
     minutes: float | None
     seed: int
+    devices: Devices
 
     def __post_init__(self) -> None:
-        self.resumed = self.run.restore(self.model)
+        self.resumed = restore_together(self.devices, self.run, self.model)
         spent = self.resumed.state["seconds"] if self.resumed else 0.0
         self.clock = TimeLimit(self.minutes, already_spent_seconds=spent)
 
@@ -205,10 +233,11 @@ class _Trainer:
             if self.clock.reached:
                 return
             self.model.fit(
-                self._batches(step),
+                self.devices.distribute(functools.partial(self._batches, step)),
                 steps_per_epoch=num_steps,
                 epochs=num_epochs,
-                validation_data=self.held_out_batches,
+                validation_data=self._held_out(),
+                validation_steps=self._num_held_out,
                 callbacks=callbacks,
                 shuffle=False,
                 verbose=0,
@@ -217,7 +246,9 @@ class _Trainer:
 
     def evaluate(self) -> dict[str, Any]:
         """Scores the model at the end."""
-        scores = self.model.evaluate(self.held_out_batches, verbose=0, return_dict=True)
+        scores = self.model.evaluate(
+            self._held_out(), steps=self._num_held_out, verbose=0, return_dict=True
+        )
         checkpoint = self.run.latest_checkpoint()
         return {
             "accuracy": float(scores["accuracy"]),
@@ -226,28 +257,45 @@ class _Trainer:
             "seconds": round(self.clock.elapsed_seconds, 1),
         }
 
-    def _batches(self, first_step: int) -> tf.data.Dataset:
+    def _held_out(self) -> Any:
+        # Every device scores all: they are few, and the means are the same.
+        return self.devices.replicate(self.held_out_batches)
+
+    @property
+    def _num_held_out(self) -> int:
+        return int(self.held_out_batches.cardinality())
+
+    def _batches(self, first_step: int, share: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         grids = self.recipe.grids
-        return grid_batches(self.training, grids, seed=self.seed, first_step=first_step)
+        return grid_batches(
+            self.training, grids, seed=self.seed, first_step=first_step, share=share
+        )
 
     def _progress(self, step: int) -> float:
         return self.clock.fraction if self.steps is None else step / self.steps
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:
         resumed: Checkpoint | None = self.resumed
-        minutes = self.recipe.checkpoint_minutes
-        return [
+        steering = [
             ProgressSchedule(self.recipe.rate_at, self._progress, resumed=resumed),
             CollapseGuard(resumed=resumed),
+        ]
+        telling = [
             PatchPictures(self.run, next(iter(self._batches(0))), resumed=resumed),
             MetricsLog(self.run, self.clock, resumed=resumed),
             ProgressLine(
                 self.clock,
                 num_steps=self.steps,
-                # The sum of the weights of this mean: the pairs that are no padding.
-                count_pairs=lambda: float(self.model.accuracy_metric.count),
+                # The sum of the weights of this mean: the pairs that are no padding. It is read
+                # from all workers, and they do not show their lines at one time.
+                count_pairs=None if self.devices.num_workers > 1 else self._count_pairs,
                 resumed=resumed,
             ),
-            Checkpointer(self.run, self.clock, every_minutes=minutes, resumed=resumed),
-            self.clock,
         ]
+        minutes, steps = self.recipe.checkpoint_minutes, self.recipe.evaluate_every
+        due = self.devices.checkpoints_due(minutes, steps)
+        saving = Checkpointer(self.run, self.clock, resumed=resumed, **due)
+        return [*steering, *(telling if self.devices.leads else []), saving, self.clock]
+
+    def _count_pairs(self) -> float:
+        return float(self.model.accuracy_metric.count.numpy())

@@ -15,6 +15,7 @@ from keras_ctxattr.layers.patches import PatchCutter
 from keras_ctxattr.layers.pooling import CeilMaxPooling2D
 from keras_ctxattr.layers.processing import PatchProcessing
 from keras_ctxattr.layers.regions import RegionMaxPooling2D
+from keras_ctxattr.layers.synchronized import SynchronizedBatchNormalization
 from keras_ctxattr.layers.transformation import RandomTransformation
 from keras_ctxattr.layers.warping import RegionWarping
 
@@ -37,5 +38,6 @@ __all__ = [
     "RegionMaxPooling2D",
     "RegionWarping",
     "SmallMapConv2D",
+    "SynchronizedBatchNormalization",
     "WithinChannelNormalization",
 ]

@@ -67,7 +67,7 @@ class Checkpoint:
         Raises:
             ValueError: A variable is missing, or has another shape or dtype.
         """
-        groups = _metrics_of(model) if metrics else _variables_of(model)
+        groups = metrics_of(model) if metrics else _variables_of(model)
         with zipfile.ZipFile(self.path) as archive:
             stored = json.loads(archive.read(_STATE_MEMBER))["variables"]
             values = [
@@ -83,7 +83,7 @@ def save_checkpoint(
     folder: Path, model: Any, step: int, state: Mapping[str, Any], reassurance: str
 ) -> Path:
     """Writes `step-00001200.npz` into `folder`, atomically; see `Run.save_checkpoint`."""
-    groups = _variables_of(model) | _metrics_of(model)
+    groups = _variables_of(model) | metrics_of(model)
     num_bytes = sum(_num_bytes(variable) for group in groups.values() for variable in group)
     path = folder / f"step-{step:08d}.npz"
     with (
@@ -155,7 +155,8 @@ def _variables_of(model: Any) -> dict[str, list[Any]]:
     }
 
 
-def _metrics_of(model: Any) -> dict[str, list[Any]]:
+def metrics_of(model: Any) -> dict[str, list[Any]]:
+    """Gives the variables of a model's metrics, as a group of `_variables_of`."""
     return {"metrics": _unique(model.metrics_variables)}
 
 

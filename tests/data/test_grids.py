@@ -277,7 +277,7 @@ def test_shapes_are_static_and_as_the_configuration_says(manifest, run):
         "corners": (256, 3),
         "pairs": (2000, 3),
         "pair_mask": (2000,),
-        "seed": (2,),
+        "seed": (1, 2),
         "redraws": (),
     }
     assert dtypes.pop("canvases") == "uint8"
@@ -406,6 +406,67 @@ def test_the_number_of_workers_changes_nothing(manifest, run, num_workers):
     assert_same_batches(take(manifest, SMALL, 8, seed=7, num_workers=num_workers), run)
 
 
+# ---- groups, for several devices ----------------------------------------------------------------
+
+
+def in_groups(num_groups, **options):
+    return dataclasses.replace(SMALL, num_groups=num_groups, **options)
+
+
+def share_of(batch, device, num_devices, config=SMALL):
+    """A slow plain restatement: what a device has of a batch, counted from its own first."""
+    images, patches, pairs = (
+        slice(device * count // num_devices, (device + 1) * count // num_devices)
+        for count in (config.images_per_batch, config.patches_per_batch, config.pairs_per_batch)
+    )
+    return {
+        "canvases": batch["canvases"][images],
+        "sizes": batch["sizes"][images],
+        "corners": batch["corners"][patches] - [images.start, 0, 0],
+        "pairs": batch["pairs"][pairs] - [patches.start, patches.start, 0],
+        "pair_mask": batch["pair_mask"][pairs],
+    }
+
+
+@pytest.mark.parametrize("num_devices", [2, 4])
+def test_devices_that_share_a_batch_have_what_one_device_has(manifest, num_devices):
+    config = in_groups(4)
+    whole = take(manifest, config, 3, seed=7)
+    for device in range(num_devices):
+        parts = take(manifest, config, 3, seed=7, share=(device, num_devices))
+        for part, batch in zip(parts, whole, strict=True):
+            for name, expected in share_of(batch, device, num_devices).items():
+                np.testing.assert_array_equal(part[name], expected, err_msg=name)
+            rows = 4 // num_devices
+            np.testing.assert_array_equal(
+                part["seed"], batch["seed"][device * rows : (device + 1) * rows]
+            )
+
+
+def test_groups_have_the_images_of_an_undivided_batch_and_draws_of_their_own(manifest, run):
+    for batch, undivided in zip(take(manifest, in_groups(2), 3, seed=7), run, strict=False):
+        for name in ("canvases", "sizes"):
+            np.testing.assert_array_equal(batch[name], undivided[name], err_msg=name)
+        np.testing.assert_array_equal(batch["seed"][0], undivided["seed"][0])
+        assert (batch["seed"][0] != batch["seed"][1]).any()
+        fillers = [~np.isin(np.arange(256), batch["pairs"][batch["pair_mask"], :2])]
+        places = batch["corners"][:, 1:][fillers[0]]
+        assert len(np.unique(places, axis=0)) > 0.9 * len(places)
+
+
+def test_pairs_stay_inside_a_group(manifest):
+    for batch in take(manifest, in_groups(4), 2, seed=7):
+        ends = batch["pairs"][batch["pair_mask"], :2] // 64
+        assert (ends[:, 0] == ends[:, 1]).all()
+        assert (batch["corners"][:, 0] == np.repeat(np.arange(4), 64)).all()
+
+
+@pytest.mark.parametrize(("share", "devices"), [((0, 3), 3), ((2, 2), 2), ((-1, 2), 2)])
+def test_groups_that_cannot_be_shared_equally_are_refused(manifest, share, devices):
+    with pytest.raises(ValueError, match=f"multiple of the number.*num_groups=4, {devices} dev"):
+        grid_batches(manifest, in_groups(4), share=share)
+
+
 def test_seeds_and_steps_differ_in_everything_that_is_drawn(manifest, run):
     batches = run + take(manifest, SMALL, 8, seed=8)
     for name in ("canvases", "sizes", "corners", "pairs", "seed"):
@@ -532,6 +593,10 @@ def test_panoramas_and_portraits_have_grids_along_their_long_side(run):
         ({"patches_per_batch": 0}, "patches_per_batch=0"),
         ({"pairs_per_batch": 3}, "pairs_per_batch=3"),
         ({"pairs_per_batch": 0}, "pairs_per_batch=0"),
+        ({"num_groups": 0}, "num_groups=0"),
+        ({"num_groups": 4}, "num_groups=4, images_per_batch=14"),
+        ({"images_per_batch": 16, "num_groups": 16, "patches_per_batch": 500}, "num_groups=16"),
+        ({"images_per_batch": 16, "num_groups": 16, "pairs_per_batch": 2416}, "=2416"),
     ],
 )
 def test_impossible_geometry_is_refused_naming_the_value(arguments, named):

@@ -109,7 +109,7 @@ class CollapseGuard(StepCallback):
 
     def _add_rate(self, num_steps: int) -> None:
         count, total = self._rates
-        rate = float(self.model.optimizer.learning_rate)
+        rate = float(self.model.optimizer.learning_rate.numpy())
         self._rates = (count + num_steps, total + num_steps * rate)
 
     def _check(self, means: dict[str, float]) -> None:

@@ -170,7 +170,10 @@ class MetricsLog(StepCallback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes the row."""
         super().on_epoch_end(epoch, logs)
-        values = {"learning_rate": float(self.model.optimizer.learning_rate), **(logs or {})}
+        values = {
+            "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
+            **(logs or {}),
+        }
         seconds = round(self.clock.elapsed_seconds, 3)
         self.run.metrics.append({"step": self.step, "seconds": seconds, **values})
         if self.tensorboard:

@@ -1,0 +1,177 @@
+"""The devices that train together, and how the input is divided among them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_ctxattr.runs.distribution.deadline import Deadline
+
+DISTRIBUTIONS = ("none", "mirrored", "multiworker")
+
+_TF_CONFIG = (
+    '{"cluster": {"worker": ["host0:12345", "host1:12345"]}, '
+    '"task": {"type": "worker", "index": 0}}'
+)
+_ENDLESS = tf.data.INFINITE_CARDINALITY
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Devices:
+    """Devices that compute every step together.
+
+    Attributes:
+        strategy: of `tf.distribute`; None for the one device of an ordinary training.
+        worker: which process this is, from 0; the first one writes.
+        num_workers: how many processes there are.
+    """
+
+    strategy: tf.distribute.Strategy | None = None
+    worker: int = 0
+    num_workers: int = 1
+
+    @property
+    def num_replicas(self) -> int:
+        """Devices in all."""
+        return 1 if self.strategy is None else self.strategy.num_replicas_in_sync
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes what the training makes."""
+        return self.worker == 0
+
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """Gives the context in which the model and its optimizer are made."""
+        return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
+
+    def distribute(self, batches_of: Callable[[tuple[int, int]], tf.data.Dataset]) -> Any:
+        """Gives the input of all devices.
+
+        Args:
+            batches_of: gives the batches of a device without end, from (which, of how many).
+        """
+        if self.strategy is None:
+            return batches_of((0, 1))
+        local = self._num_local
+        shares = [(self.worker * local + number, self.num_replicas) for number in range(local)]
+        return self._feed(lambda: [batches_of(share) for share in shares])
+
+    def replicate(self, batches: tf.data.Dataset) -> Any:
+        """Gives the same batches to every device, again and again: for what is not worth dividing.
+
+        Args:
+            batches: of one pass. Say how many they are to whoever takes them.
+        """
+        if self.strategy is None:
+            return batches
+        local = self._num_local
+        endless = batches.repeat()
+        if local > 1:
+            endless = endless.flat_map(lambda *one: _repeat_one(one, local))
+        return self._feed(lambda: [endless])
+
+    @property
+    def _num_local(self) -> int:
+        return self.num_replicas // self.num_workers
+
+    def _feed(self, shares: Callable[[], list[tf.data.Dataset]]) -> Any:
+        """Gives the input whose elements go to the devices of this process in turn."""
+
+        def of_worker(_: tf.distribute.InputContext) -> tf.data.Dataset:
+            parts = shares()
+            turns = tf.data.Dataset.range(len(parts)).repeat()
+            whole = (
+                parts[0] if len(parts) == 1 else tf.data.Dataset.choose_from_datasets(parts, turns)
+            )
+            # Where input may end, the strategy asks every device each time whether it has; that
+            # takes longer, and fails in TensorFlow 2.21.
+            return whole.apply(tf.data.experimental.assert_cardinality(_ENDLESS))
+
+        assert self.strategy is not None
+        return self.strategy.distribute_datasets_from_function(of_worker)
+
+    def checkpoints_due(self, minutes: float, steps: int) -> dict[str, Any]:
+        """Gives `Checkpointer`'s `every_minutes` and `every_steps`.
+
+        All workers take part in a checkpoint, and their clocks differ: they go by steps.
+        """
+        if self.num_workers > 1:
+            return {"every_minutes": None, "every_steps": steps}
+        return {"every_minutes": minutes}
+
+    def check_budget(self, steps: int | None) -> None:
+        """Refuses several workers a budget that they would measure differently."""
+        if self.num_workers > 1 and steps is None:
+            raise ValueError(
+                "Several workers must be given `steps`: each has a clock of its own, and all must "
+                f"stop after the same step. Received: {self.num_workers} workers and no steps"
+            )
+
+    def check_groups(self, num_groups: int) -> None:
+        """Refuses batches that cannot be divided equally."""
+        if num_groups % self.num_replicas:
+            raise ValueError(
+                "`num_groups` must be a multiple of the number of devices, so that each has as "
+                f"many groups of a batch. Received: num_groups={num_groups}, "
+                f"{self.num_replicas} devices"
+            )
+
+
+def _repeat_one(batch: tuple[Any, ...], count: int) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensors(batch[0] if len(batch) == 1 else batch).repeat(count)
+
+
+def open_devices(distribute: str = "none", *, deadline_minutes: float = 10.0) -> Devices:
+    """Opens the devices that a training is to use.
+
+    - `none`: TensorFlow's first device.
+    - `mirrored`: all GPUs of this machine; without one, all logical CPUs.
+    - `multiworker`: those of several processes, one on each machine as a rule, which all give the
+      same command. The variable TF_CONFIG says where they are and which of them this is.
+
+    Args:
+        distribute: one of these.
+        deadline_minutes: for how long to wait for the other processes.
+
+    Raises:
+        ValueError: if `distribute` is unknown, or TF_CONFIG is missing or wrong.
+    """
+    if distribute not in DISTRIBUTIONS:
+        raise ValueError(f"`distribute` must be one of {DISTRIBUTIONS}. Received: {distribute!r}")
+    if distribute == "none":
+        return Devices()
+    if distribute == "mirrored":
+        kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+        names = [device.name for device in tf.config.list_logical_devices(kind)]
+        return Devices(strategy=tf.distribute.MirroredStrategy(names))
+    worker, num_workers = _read_cluster()
+    waiting = f"waited {deadline_minutes:g} minutes for all of {num_workers} workers to start"
+    with Deadline(60 * deadline_minutes, waiting):
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    return Devices(strategy=strategy, worker=worker, num_workers=num_workers)
+
+
+def _read_cluster() -> tuple[int, int]:
+    """Gives (which worker this is, how many there are) of TF_CONFIG."""
+    text = os.environ.get("TF_CONFIG", "")
+    try:
+        config = json.loads(text)
+        workers = config["cluster"]["worker"]
+        task = config["task"]
+        if task["type"] != "worker" or set(config["cluster"]) != {"worker"}:
+            raise ValueError("other tasks than workers")
+        index = int(task["index"])
+        if not 0 <= index < len(workers):
+            raise ValueError("an index past the workers")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            "With `--distribute multiworker`, TF_CONFIG must name all workers and tell which of "
+            f"them this is, such as {_TF_CONFIG}. Received: {text or 'none'} ({error})"
+        ) from error
+    return index, len(workers)
