@@ -36,6 +36,7 @@ class Config:
             that TF_CONFIG names, see docs/scale.md. The batch is then divided among the devices.
         groups: equal parts that a batch is made in, a multiple of the number of devices; as many
             as there are devices if not given. On any number that divides it a run is the same.
+        deadline_minutes: how long workers wait for each other before they give up.
     """
 
     images: list[str]
@@ -50,6 +51,7 @@ class Config:
     colour: str | None = None
     distribute: str = "none"
     groups: int | None = None
+    deadline_minutes: float = 10.0
 
 
 def main(config: Config) -> dict[str, float]:
@@ -59,7 +61,7 @@ def main(config: Config) -> dict[str, float]:
     from keras_ctxattr.runs.distribution import open_devices
 
     recipe = load_recipe(config.recipe, ContextRecipe)
-    devices = open_devices(config.distribute)
+    devices = open_devices(config.distribute, deadline_minutes=config.deadline_minutes)
     groups = config.groups or max(devices.num_replicas, recipe.grids.num_groups)
     chosen = {"jitter": config.jitter, "gap": config.gap, "num_groups": groups}
     geometry = {name: value for name, value in chosen.items() if value is not None}

@@ -116,7 +116,7 @@ def train_context(
 
     budgets = ("steps", "minutes")
     opened = open_together(devices, folder, config, kind=KIND, extendable=budgets, prepare=scan)
-    with together(devices), opened as run:
+    with together(devices) as heartbeat, opened as run:
         if run.finished:
             return run.summary
         training, tested = found["images"] if found else split_run(run)
@@ -127,8 +127,8 @@ def train_context(
             run, model, recipe, training, held_out_batches, steps, minutes, seed, devices
         )
         with explained_changes(run, training, tested), contained(model, devices.strategy):
-            trainer.fit(callbacks)
-            summary = trainer.evaluate()
+            trainer.fit([heartbeat, *callbacks])
+            summary = trainer.evaluate([heartbeat])
         summary |= {"num_training_images": len(training), "num_held_out_images": len(tested)}
         if devices.leads:
             with run.writing("model.keras") as partial:
@@ -244,10 +244,14 @@ class _Trainer:
             )
             step += num_steps * num_epochs
 
-    def evaluate(self) -> dict[str, Any]:
+    def evaluate(self, watching: Sequence[keras.callbacks.Callback] = ()) -> dict[str, Any]:
         """Scores the model at the end."""
         scores = self.model.evaluate(
-            self._held_out(), steps=self._num_held_out, verbose=0, return_dict=True
+            self._held_out(),
+            steps=self._num_held_out,
+            callbacks=list(watching),
+            verbose=0,
+            return_dict=True,
         )
         checkpoint = self.run.latest_checkpoint()
         return {

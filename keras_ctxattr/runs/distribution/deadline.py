@@ -8,6 +8,9 @@ import threading
 import time
 from contextlib import AbstractContextManager
 from types import TracebackType
+from typing import Any
+
+import keras
 
 EXIT_CODE = 75  # "try again" of sysexits.h: a scheduler may start the job anew
 
@@ -50,6 +53,10 @@ class Deadline(AbstractContextManager["Deadline"]):
         """Begins the wait anew."""
         self._end = time.monotonic() + self.seconds
 
+    def suspend(self) -> None:
+        """Waits for nothing until `postpone` is called."""
+        self._end = float("inf")
+
     def _watch(self) -> None:
         while not self._over.wait(min(1.0, self.seconds / 4)):
             if time.monotonic() > self._end:
@@ -59,3 +66,28 @@ class Deadline(AbstractContextManager["Deadline"]):
                 )
                 sys.stderr.flush()
                 os._exit(EXIT_CODE)
+
+
+class Heartbeat(keras.callbacks.Callback):
+    """Postpones a deadline at every step of `fit` and `evaluate`, and suspends it between them.
+
+    Args:
+        deadline: entered by who makes this; None where nobody is waited for.
+    """
+
+    def __init__(self, deadline: Deadline | None = None) -> None:
+        super().__init__()
+        self.deadline = deadline
+
+    def _beat(self, *_: Any, **__: Any) -> None:
+        if self.deadline is not None:
+            self.deadline.postpone()
+
+    def _rest(self, *_: Any, **__: Any) -> None:
+        if self.deadline is not None:
+            self.deadline.suspend()
+
+    # An evaluation within `fit` leaves the deadline as `fit` needs it.
+    on_train_begin = on_train_batch_end = on_epoch_end = _beat
+    on_test_begin = on_test_batch_end = on_test_end = _beat
+    on_train_end = _rest

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -30,11 +30,13 @@ class Devices:
         strategy: of `tf.distribute`; None for the one device of an ordinary training.
         worker: which process this is, from 0; the first one writes.
         num_workers: how many processes there are.
+        deadline_minutes: for how long to wait for the other processes, each time.
     """
 
     strategy: tf.distribute.Strategy | None = None
     worker: int = 0
     num_workers: int = 1
+    deadline_minutes: float = 10.0
 
     @property
     def num_replicas(self) -> int:
@@ -46,9 +48,19 @@ class Devices:
         """Whether this process writes what the training makes."""
         return self.worker == 0
 
-    def scope(self) -> contextlib.AbstractContextManager[Any]:
-        """Gives the context in which the model and its optimizer are made."""
-        return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """The context in which the model and its optimizer are made.
+
+        Workers take their first values from the first of them, one variable after the other.
+        """
+        if self.strategy is None:
+            yield
+            return
+        waiting = f"waited {self.deadline_minutes:g} minutes for the others' first weights"
+        limit = Deadline(60 * self.deadline_minutes, waiting)
+        with limit if self.num_workers > 1 else contextlib.nullcontext(), self.strategy.scope():
+            yield
 
     def distribute(self, batches_of: Callable[[tuple[int, int]], tf.data.Dataset]) -> Any:
         """Gives the input of all devices.
@@ -154,7 +166,12 @@ def open_devices(distribute: str = "none", *, deadline_minutes: float = 10.0) ->
     waiting = f"waited {deadline_minutes:g} minutes for all of {num_workers} workers to start"
     with Deadline(60 * deadline_minutes, waiting):
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    return Devices(strategy=strategy, worker=worker, num_workers=num_workers)
+    return Devices(
+        strategy=strategy,
+        worker=worker,
+        num_workers=num_workers,
+        deadline_minutes=deadline_minutes,
+    )
 
 
 def _read_cluster() -> tuple[int, int]:

@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_ctxattr.runs.checkpoints import Checkpoint, metrics_of
+from keras_ctxattr.runs.distribution.deadline import Deadline, Heartbeat
 from keras_ctxattr.runs.distribution.devices import Devices
 from keras_ctxattr.runs.folder import Run
 from keras_ctxattr.runs.identity import RunError
@@ -89,7 +90,8 @@ def restore_together(devices: Devices, run: Run, model: Any) -> Checkpoint | Non
     Raises:
         WorkersError: The workers found different checkpoints.
     """
-    resumed = run.restore(model)
+    with devices.scope():  # the optimizer's variables are made now
+        resumed = run.restore(model)
     lowest, highest = agree(devices, resumed.step if resumed else 0)
     if lowest != highest:
         raise WorkersError(
@@ -114,7 +116,9 @@ def agree(devices: Devices, number: int) -> tuple[int, int]:
 
         return strategy.experimental_local_results(strategy.run(own))[0]
 
-    found = gather().numpy()
+    waiting = f"waited {devices.deadline_minutes:g} minutes for the others to come this far"
+    with Deadline(60 * devices.deadline_minutes, waiting):
+        found = gather().numpy()
     return int(found.min()), int(found.max())
 
 
@@ -129,19 +133,31 @@ def _check_commands(devices: Devices, config: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def together(devices: Devices) -> Iterator[None]:
-    """Turns what TensorFlow says where a worker is gone into one line.
+def together(devices: Devices) -> Iterator[Heartbeat]:
+    """Ends a training in which a worker is gone, or answers no more, with one line.
+
+    Gives a callback for `fit` and `evaluate`, which tells that steps are taken.
 
     Raises:
         WorkersError: A worker is gone.
     """
-    try:
-        yield
-    except _LOST as error:
-        if devices.num_workers == 1:
-            raise
-        raise WorkersError(
-            "All workers must stay until the training ends; give the same command on all of them "
-            "again, it goes on from the last checkpoint. Received: "
-            f"{error.message.splitlines()[0][:200]}"
-        ) from error
+    if devices.num_workers == 1:
+        yield Heartbeat()
+        return
+    waiting = f"took no step for {devices.deadline_minutes:g} minutes"
+    with Deadline(60 * devices.deadline_minutes, waiting) as deadline:
+        deadline.suspend()
+        try:
+            yield Heartbeat(deadline)
+        except _LOST as error:
+            raise WorkersError(
+                "All workers must stay until the training ends; give the same command on all of "
+                "them again, it goes on from the last checkpoint. Received: "
+                f"{_first_words(error.message)}"
+            ) from error
+
+
+def _first_words(message: str) -> str:
+    """Gives what TensorFlow says first, without the name of its function."""
+    line = message.strip().splitlines()[0] if message.strip() else "no word of it"
+    return line.rpartition("}} ")[2][:200]
