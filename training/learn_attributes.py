@@ -48,6 +48,7 @@ class Config:
         backbone_rate: overrides the recipe: learning rate of the network over that of the
             projection; 0 freezes it.
         seed: seed of every draw, 0 to 2**31 - 1.
+        distribute: none, mirrored or multiworker, as for training.pretrain_context; --unit patch.
     """
 
     clusters: Path
@@ -65,6 +66,7 @@ class Config:
     learning_rate: float | None = None
     backbone_rate: float | None = None
     seed: int = 0
+    distribute: str = "none"
 
     def __post_init__(self) -> None:
         """Checks what no recipe checks."""
@@ -74,6 +76,8 @@ class Config:
             raise ValueError(f"`--unit` must be one of {UNITS}. Received: {self.unit}")
         if self.untrained and self.unit == "patch":
             raise ValueError("`--untrained` belongs to `--unit image`. Received: --unit patch")
+        if self.distribute != "none" and self.unit == "image":
+            raise ValueError("`--distribute` belongs to `--unit patch`. Received: --unit image")
         for name in ("neighbours", "backbone_rate"):
             if getattr(self, name) is not None and self.unit == "image":
                 flag = name.replace("_", "-")
@@ -84,6 +88,7 @@ def main(config: Config) -> dict[str, Any]:
     """Learns the attributes, or goes on, and gives the summary of the run."""
     from keras_ctxattr.attributes import AttributeRecipe, learn_attributes
     from keras_ctxattr.clustering import open_round
+    from keras_ctxattr.runs.distribution import open_devices
 
     given: dict[str, Any] = {
         "num_attributes": config.bits,
@@ -119,6 +124,7 @@ def main(config: Config) -> dict[str, Any]:
         vectors=clusters.vectors,
         source=source,
         seed=config.seed,
+        devices=open_devices(config.distribute),
     )
 
 

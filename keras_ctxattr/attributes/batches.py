@@ -17,6 +17,7 @@ def triplet_batches(
     samples_per_cluster: int = 2,
     seed: int = 0,
     first_step: int = 0,
+    share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Gives training batches without end: step s is a function of (seed, s) alone.
 
@@ -32,6 +33,7 @@ def triplet_batches(
         samples_per_cluster: at least 2.
         seed: seed of all draws.
         first_step: where to begin.
+        share: (which, of how many) devices this is for, each with as many samples of every batch.
 
     Returns:
         Batches (samples `[batch_size, ...]`, (clusters int32 `[batch_size]`, positives int32
@@ -58,7 +60,8 @@ def triplet_batches(
         members = _draw_different(keys, sizes[turns]) + starts[turns][:, None]
         return rows[members.ravel()], np.repeat(names[turns], samples_per_cluster)
 
-    return _batches(samples, choose, positives, len(sizes), groups, seed, first_step)
+    own = _share_of(batch_size, samples_per_cluster, share)
+    return _batches(samples, choose, positives, len(sizes), groups, seed, first_step, own)
 
 
 def neighbour_batches(
@@ -68,6 +71,7 @@ def neighbour_batches(
     batch_size: int = 128,
     seed: int = 0,
     first_step: int = 0,
+    share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Gives batches like those of `triplet_batches`, with near neighbours in place of clusters.
 
@@ -80,6 +84,7 @@ def neighbour_batches(
         batch_size: samples in a batch, even.
         seed: seed of all draws.
         first_step: where to begin.
+        share: as for `triplet_batches`.
 
     Raises:
         ValueError: if a number is impossible.
@@ -102,7 +107,8 @@ def neighbour_batches(
         rows = np.stack([turns, neighbours[turns, places]], axis=1)
         return rows.ravel(), np.arange(batch_size, dtype=np.int32) // 2
 
-    return _batches(samples, choose, positives, len(samples), pairs, seed, first_step)
+    own = _share_of(batch_size, 2, share)
+    return _batches(samples, choose, positives, len(samples), pairs, seed, first_step, own)
 
 
 def _batches(
@@ -113,6 +119,7 @@ def _batches(
     groups: int,
     seed: int,
     first_step: int,
+    own: slice,
 ) -> tf.data.Dataset:
     """Gives batches without end, of `groups` turns each.
 
@@ -124,10 +131,11 @@ def _batches(
         groups: turns in a batch.
         seed: of the order of turns.
         first_step: where to begin.
+        own: which samples of a batch are given.
     """
     kind = tf.as_dtype(np.asarray(samples[:1]).dtype)
-    count = len(positives)
-    places = tf.constant(positives, tf.int32)
+    count = own.stop - own.start
+    places = tf.constant(positives[own] - own.start, tf.int32)
 
     def draw(step: tf.Tensor) -> tf.Tensor:
         turns = step * groups + tf.range(groups, dtype=tf.int64)
@@ -135,7 +143,7 @@ def _batches(
 
     def gather(step: np.ndarray, turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows, ids = choose(int(step), turns)
-        return np.asarray(samples[rows]), ids
+        return np.asarray(samples[rows[own]]), ids[own]
 
     def load(step: tf.Tensor, turns: tf.Tensor) -> tuple[Any, Any]:
         # The table may be larger than memory: it is read in numpy, and only here.
@@ -145,6 +153,19 @@ def _batches(
 
     steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
     return steps.map(draw).map(load, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def _share_of(batch_size: int, together: int, share: tuple[int, int]) -> slice:
+    """Gives a device's samples of a batch; a sample and its positive are of one device."""
+    which, of = share
+    if not 0 <= which < of or batch_size % (of * together):
+        raise ValueError(
+            "`batch_size` must be a multiple of the number of devices times the samples of a "
+            f"cluster, so that each device has whole clusters. Received: batch_size={batch_size}, "
+            f"{of} devices, {together} samples of a cluster"
+        )
+    size = batch_size // of
+    return slice(which * size, (which + 1) * size)
 
 
 def count_usable(labels: np.ndarray, samples_per_cluster: int = 2) -> tuple[int, int]:

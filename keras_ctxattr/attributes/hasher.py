@@ -19,6 +19,13 @@ from keras_ctxattr.attributes.losses import (
 )
 from keras_ctxattr.attributes.projection import initial_projection, measure_features
 from keras_ctxattr.layers import FeatureScaling, PatchProcessing, RandomTransformation
+from keras_ctxattr.layers.replicas import (
+    first_row,
+    gather_replicas,
+    mean_over_replicas,
+    mean_results,
+    num_replicas,
+)
 
 _WATCHED = ("triplet", "variance", "dependence", "violating", "dead_bits", "duplicate_bits")
 _MAX_SAMPLES = 8_000  # that W begins from; more change it little
@@ -33,8 +40,9 @@ class AttributeHasher(keras.Model):
     are described by their mean, centred and scaled, projected by W without a bias, and relaxed to
     2 sigmoid(W^T f) - 1. The loss is the mean triplet hinge over the batch, with a sample of the
     same cluster and the hardest of another, minus `alpha` times the variance of the projections,
-    plus `beta` |W^T W - I|^2 and `gamma` |W|^2. An attribute's bit is set where its score W^T f is
-    above 0.
+    plus `beta` |W^T W - I|^2 and `gamma` |W|^2. Where several devices share a batch, it is that of
+    the whole batch, and the hardest negative is looked for in all of it. An attribute's bit is set
+    where its score W^T f is above 0.
 
     Call arguments:
         samples: uint8 `[batch, size, size, 3]` patches; without a backbone float
@@ -282,13 +290,12 @@ class AttributeHasher(keras.Model):
             scores = self(samples, training=True)
             terms = self.terms(scores, clusters, positives)
             loss = self.attribute_loss(terms)
-            # Gradients are summed over replicas.
-            share = loss / tf.distribute.get_strategy().num_replicas_in_sync
-            scaled = self.optimizer.scale_loss(share)
+            # Gradients are summed over replicas, each of which has as many samples.
+            scaled = self.optimizer.scale_loss(loss / num_replicas())
         gradients = tape.gradient(scaled, self.trainable_variables)
         self._apply(gradients)
         self._score(terms, loss, scores)
-        return self.compute_metrics(None, None, None)
+        return mean_results(self.metrics)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Scores one batch, as `evaluate` asks for."""
@@ -298,7 +305,7 @@ class AttributeHasher(keras.Model):
         self.loss_metric.update_state(self.attribute_loss(terms))
         for name in ("triplet", "variance", "dependence", "violating"):
             self._watched[name].update_state(terms[name])
-        return {metric.name: metric.result() for metric in self.metrics[:5]}
+        return mean_results(self.metrics[:5])
 
     def terms(self, scores: Any, clusters: Any, positives: Any) -> dict[str, Any]:
         """Gives each term of the loss, unweighted, float32 `[]`; and the share of hinges above 0.
@@ -310,7 +317,15 @@ class AttributeHasher(keras.Model):
         """
         codes = relaxed_codes(scores, self.slope)
         given = self._settings
-        hinges = triplet_hinges(codes, clusters, positives, given["margin"], given["contrast_size"])
+        hinges = triplet_hinges(
+            codes,
+            clusters,
+            positives,
+            given["margin"],
+            given["contrast_size"],
+            gather=gather_replicas,
+            first=first_row(ops.shape(codes)[0]),
+        )
         weights = self.projection.kernel
         literal = given["literal_eq2"]
         return {
@@ -352,7 +367,8 @@ class AttributeHasher(keras.Model):
         products = ops.matmul(ops.transpose(signs), signs) / ops.cast(
             ops.shape(signs)[0], "float32"
         )
-        self.bit_means.assign(_MEMORY * self.bit_means + (1 - _MEMORY) * ops.mean(signs, axis=0))
+        means, products = map(mean_over_replicas, (ops.mean(signs, axis=0), products))
+        self.bit_means.assign(_MEMORY * self.bit_means + (1 - _MEMORY) * means)
         self.bit_products.assign(_MEMORY * self.bit_products + (1 - _MEMORY) * products)
         dead, duplicate = self._count_idle_bits()
         found = {**terms, "dead_bits": dead, "duplicate_bits": duplicate}

@@ -1,6 +1,7 @@
 """The terms that attributes are learnt by, one function each; all in `keras.ops`."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from keras import ops
@@ -44,6 +45,8 @@ def triplet_hinges(
     positives: Any,
     margin: float | None = None,
     contrast_size: int | None = None,
+    gather: Callable[[Any], Any] = lambda rows: rows,
+    first: Any = 0,
 ) -> Any:
     """Gives each sample's hinge: margin + distance to its positive - distance to its negative.
 
@@ -58,6 +61,8 @@ def triplet_hinges(
         margin: in bits; None for K / 2.
         contrast_size: the batch is divided into parts of so many neighbours, each with the
             negatives of its samples; None for the whole batch.
+        gather: gives the rows of the whole batch, where these are one device's share of it.
+        first: int `[]`: place of the first of these in the whole batch.
 
     Returns:
         float32 `[batch]`, at least 0; 0 where the batch, or the part, has no other cluster.
@@ -66,12 +71,15 @@ def triplet_hinges(
         Huang, Loy, Tang 2016, section 3.2, equation 2.
     """
     rho = codes.shape[1] / 2 if margin is None else margin
-    distances = hamming_distances(codes, codes)
-    near = ops.take_along_axis(distances, positives[:, None], axis=1)[:, 0]
-    is_other = ops.not_equal(clusters[:, None], clusters[None, :])
+    near = ops.sum(codes * ops.take(codes, positives, axis=0), axis=1)
+    near = (codes.shape[1] - near) / 2
+    others = gather(clusters)
+    distances = hamming_distances(codes, gather(codes))  # [own, any]
+    is_other = ops.not_equal(clusters[:, None], others[None, :])
     if contrast_size is not None:
-        parts = ops.arange(ops.shape(codes)[0]) // contrast_size
-        is_other = ops.logical_and(is_other, ops.equal(parts[:, None], parts[None, :]))
+        parts = ops.arange(ops.shape(others)[0]) // contrast_size
+        own = (first + ops.arange(ops.shape(codes)[0])) // contrast_size
+        is_other = ops.logical_and(is_other, ops.equal(own[:, None], parts[None, :]))
     far = ops.min(ops.where(is_other, distances, math.inf), axis=1)
     has_other = ops.any(is_other, axis=1)
     # Infinity must not reach the subtraction: its gradient would be NaN.

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ctxattr.layers.replicas import mean_over_replicas
+
 IMAGENET_MEAN = (122.7, 116.7, 104.0)  # RGB, over the training images of ILSVRC 2012
 
 
@@ -211,8 +213,8 @@ class WithinChannelNormalization(keras.layers.Layer):
 class FeatureScaling(keras.layers.Layer):
     """Centres features, and divides all by one number, to a mean variance of 1 per feature.
 
-    Mean and variance are running ones, in training and after: what a batch lacks changes little,
-    and a feature means the same to the next layer at both times.
+    Mean and variance are running ones over the batches of all replicas, in training and after: what
+    a batch lacks changes little, and a feature means the same to the next layer at both times.
 
     Call arguments:
         features: float `[batch, num_features]`.
@@ -256,8 +258,8 @@ class FeatureScaling(keras.layers.Layer):
         features = ops.cast(features, "float32")
         if training:
             fixed = ops.stop_gradient(features)
-            mean = ops.mean(fixed, axis=0)
-            variance = ops.mean(ops.square(fixed - mean))
+            mean = mean_over_replicas(ops.mean(fixed, axis=0))
+            variance = mean_over_replicas(ops.mean(ops.square(fixed - mean)))
             rest = 1 - self.momentum
             self.mean.assign(self.momentum * self.mean + rest * mean)
             self.variance.assign(self.momentum * self.variance + rest * variance)

@@ -43,15 +43,22 @@ def gather_replicas(values: Any) -> Any:
     return _context().all_gather(values, axis=0)
 
 
-def replica_rows(count: int) -> tuple[int, Any]:
-    """Gives (rows of all replicas, int32 `[]` which of them is this replica's first).
+def mean_over_replicas(values: Any) -> Any:
+    """Gives the mean of a tensor over all replicas; gradients pass through.
+
+    Args:
+        values: float, of the same shape on every replica.
+    """
+    return sum_over_replicas(values) / num_replicas() if _is_distributed() else values
+
+
+def first_row(count: int) -> Any:
+    """Gives the place of this replica's first row among the rows of all replicas, int32 `[]`.
 
     Args:
         count: rows of each replica.
     """
-    if not _is_distributed():
-        return count, 0
-    return count * num_replicas(), count * _context().replica_id_in_sync_group
+    return count * _context().replica_id_in_sync_group if _is_distributed() else 0
 
 
 def share_of_sum(value: Any) -> Any:

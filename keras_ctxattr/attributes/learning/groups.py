@@ -59,9 +59,14 @@ class Groups:
         return digest_arrays([known])
 
     def batches(
-        self, samples: Any, recipe: AttributeRecipe, seed: int, first_step: int
+        self,
+        samples: Any,
+        recipe: AttributeRecipe,
+        seed: int,
+        first_step: int,
+        share: tuple[int, int] = (0, 1),
     ) -> tf.data.Dataset:
-        """Gives training batches without end."""
+        """Gives training batches without end; see `triplet_batches`."""
         if self.neighbours is not None:
             return neighbour_batches(
                 samples,
@@ -69,6 +74,7 @@ class Groups:
                 batch_size=recipe.batch_size,
                 seed=seed,
                 first_step=first_step,
+                share=share,
             )
         return triplet_batches(
             samples,
@@ -77,4 +83,5 @@ class Groups:
             samples_per_cluster=recipe.samples_per_cluster,
             seed=seed,
             first_step=first_step,
+            share=share,
         )

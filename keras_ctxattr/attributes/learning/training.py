@@ -1,6 +1,7 @@
 """Learns attributes of clusters and writes what there is to use: model, codes, their statistics."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from keras_ctxattr.attributes.learning.recipe import AttributeRecipe
 from keras_ctxattr.export import export_module
 from keras_ctxattr.runs import Checkpoint, Run, RunError
 from keras_ctxattr.runs.callbacks import cosine_to_zero, fit_steps
+from keras_ctxattr.runs.distribution import Devices, open_together, restore_together, together
 
 KIND = "attributes"
 HASHER = "hasher.keras"
@@ -36,6 +38,7 @@ def learn_attributes(
     vectors: Any = None,
     source: Mapping[str, Any] | None = None,
     seed: int = 0,
+    devices: Devices | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, Any]:
     """Learns binary attributes that samples of a cluster share; the same call again resumes.
@@ -57,6 +60,8 @@ def learn_attributes(
         source: what the samples are, for the run's configuration and the module's `trained_on`;
             JSON types.
         seed: seed of every draw, 0 to 2**31 - 1.
+        devices: as `keras_ctxattr.runs.distribution.open_devices` gives them; one device if None.
+            They share the recipe's batch.
         callbacks: further Keras callbacks, called first.
 
     Returns:
@@ -79,15 +84,20 @@ def learn_attributes(
         "labels": groups.digest,
         "source": dict(source or {}),
     }
-    with Run.open(folder, config, kind=KIND) as run:
+    devices = devices or Devices()
+    opened = open_together(devices, folder, config, kind=KIND)
+    with together(devices) as heartbeat, opened as run:
         if run.finished:
             return run.summary
-        hasher = build_hasher(recipe, backbone, samples.shape[1], seed)
-        resumed = run.restore(hasher)
+        with devices.scope():
+            hasher = build_hasher(recipe, backbone, samples.shape[1], seed)
+        resumed = restore_together(devices, run, hasher)
         if resumed is None:
             known = _describe(hasher, samples) if vectors is None else vectors
             hasher.initialize(known, groups.labels, seed=seed)
-        num_steps = _train(run, hasher, samples, groups, recipe, resumed, seed, callbacks)
+        devices.align(hasher)
+        watching = [heartbeat, *callbacks]
+        num_steps = _train(run, hasher, samples, groups, recipe, resumed, seed, watching, devices)
         codes = encode_samples(hasher, samples)
         summary = {
             "steps": num_steps,
@@ -95,7 +105,8 @@ def learn_attributes(
             "num_clusters": groups.num_clusters,
             "bits": bit_statistics(codes),
         }
-        _write(run, hasher, codes, summary)
+        if devices.leads:
+            _write(run, hasher, codes, summary)
         run.finish(summary)
     return summary
 
@@ -109,6 +120,7 @@ def _train(
     resumed: Checkpoint | None,
     seed: int,
     callbacks: Sequence[keras.callbacks.Callback],
+    devices: Devices,
 ) -> int:
     """Trains to the end, from the last checkpoint on, and gives the steps of the whole run."""
     epoch_size = max(1, round(groups.num_usable / recipe.batch_size))
@@ -118,7 +130,7 @@ def _train(
         watching.append(SlopeSchedule(recipe.slope, recipe.final_slope, num_steps, resumed=resumed))
     fit_steps(
         hasher,
-        lambda step: groups.batches(samples, recipe, seed, step),
+        functools.partial(groups.batches, samples, recipe, seed),
         run,
         num_steps=num_steps,
         epoch_size=epoch_size,
@@ -126,6 +138,7 @@ def _train(
         checkpoint_minutes=recipe.checkpoint_minutes,
         resumed=resumed,
         callbacks=watching,
+        devices=devices,
     )
     return num_steps
 

@@ -18,6 +18,7 @@ from keras_ctxattr.data.shuffling import shuffled_rows
 from keras_ctxattr.layers import PatchProcessing, RandomTransformation
 from keras_ctxattr.runs import Run, digest_arrays
 from keras_ctxattr.runs.callbacks import cosine_to_zero, fit_steps
+from keras_ctxattr.runs.distribution import Devices, restore_together
 
 KIND = "cluster_network"
 BACKBONE = "backbone.keras"
@@ -90,6 +91,7 @@ def cluster_batches(
     batch_size: int,
     seed: int,
     first_step: int,
+    share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Gives training batches without end: step s is a function of (seed, s) alone.
 
@@ -102,14 +104,22 @@ def cluster_batches(
         batch_size: samples in a step.
         seed: seed of the orders.
         first_step: where to begin.
+        share: (which, of how many) devices this is for, each with as many samples of every batch.
 
     Returns:
         Batches (uint8 `[batch_size, size, size, 3]`, int32 `[batch_size]`).
     """
-    count, shape = len(rows), (batch_size, *pixels.shape[1:])
+    which, of = share
+    if batch_size % of:
+        raise ValueError(
+            "`batch_size` must be a multiple of the number of devices, so that each has as many "
+            f"samples. Received: batch_size={batch_size}, {of} devices"
+        )
+    size = batch_size // of
+    count, shape = len(rows), (size, *pixels.shape[1:])
 
     def draw(step: tf.Tensor) -> tf.Tensor:
-        places = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+        places = step * batch_size + which * size + tf.range(size, dtype=tf.int64)
         return shuffled_rows(places, count, seed)
 
     def gather(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +128,7 @@ def cluster_batches(
     def load(chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # The table may be larger than memory: it is read in numpy, and only here.
         images, ids = tf.numpy_function(gather, [chosen], (tf.uint8, tf.int32), stateful=False)
-        return tf.ensure_shape(images, shape), tf.ensure_shape(ids, [batch_size])
+        return tf.ensure_shape(images, shape), tf.ensure_shape(ids, [size])
 
     steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
     return steps.map(draw).map(load, num_parallel_calls=2, deterministic=True).prefetch(4)
@@ -132,6 +142,7 @@ def train_classifier(
     *,
     seed: int,
     start: Path | None = None,
+    devices: Devices | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> keras.Model:
     """Trains a network on the patches that are in a cluster; the same call again goes on.
@@ -145,6 +156,7 @@ def train_classifier(
         recipe: network, transformations and optimiser.
         seed: seed of weights and draws.
         start: a `backbone.keras` from whose weights to begin; None begins at random ones.
+        devices: devices of this process that share every batch; one if None.
         callbacks: further Keras callbacks, called first.
 
     Returns:
@@ -160,25 +172,29 @@ def train_classifier(
         "seed": seed,
         "labels": digest_arrays([labels.astype(np.int32)]),
     }
+    devices = devices or Devices()
     with Run.open(folder, config, kind=KIND) as run:
-        model = build_classifier(recipe, len(names), seed)
-        resumed = run.restore(model)
+        with devices.scope():
+            model = build_classifier(recipe, len(names), seed)
+        resumed = restore_together(devices, run, model)
         if run.finished:
             return model
         if resumed is None and start is not None:
             known = keras.saving.load_model(start)
             model.get_layer("backbone").set_weights(known.get_weights())
+        devices.align(model)
         epoch_size = -(-len(rows) // recipe.batch_size)
         num_steps = epoch_size * recipe.copies
         fit_steps(
             model,
-            lambda step: cluster_batches(
+            lambda step, share=(0, 1): cluster_batches(
                 patches.pixels,
                 rows,
                 targets,
                 batch_size=recipe.batch_size,
                 seed=seed,
                 first_step=step,
+                share=share,
             ),
             run,
             num_steps=num_steps,
@@ -187,6 +203,7 @@ def train_classifier(
             checkpoint_minutes=recipe.checkpoint_minutes,
             resumed=resumed,
             callbacks=callbacks,
+            devices=devices,
         )
         with run.writing(BACKBONE) as partial:
             model.get_layer("backbone").save(partial)

@@ -13,6 +13,7 @@ from keras_ctxattr.runs.callbacks.guards import CollapseGuard
 from keras_ctxattr.runs.callbacks.progress import ProgressLine
 from keras_ctxattr.runs.callbacks.records import Checkpointer, MetricsLog
 from keras_ctxattr.runs.callbacks.steps import ProgressSchedule, TimeLimit, fit_segments
+from keras_ctxattr.runs.distribution import Devices, contained
 
 if TYPE_CHECKING:
     from keras_ctxattr.runs import Checkpoint, Run
@@ -25,7 +26,7 @@ def cosine_to_zero(learning_rate: float) -> Callable[[float], float]:
 
 def fit_steps(
     model: keras.Model,
-    batches_from: Callable[[int], Any],
+    batches_from: Callable[..., Any],
     run: Run,
     *,
     num_steps: int,
@@ -35,6 +36,7 @@ def fit_steps(
     resumed: Checkpoint | None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     state: Callable[[], Mapping[str, Any]] | None = None,
+    devices: Devices | None = None,
 ) -> None:
     """Trains to the end of the budget, from the last checkpoint on.
 
@@ -43,7 +45,8 @@ def fit_steps(
 
     Args:
         model: compiled; restored where there is a checkpoint.
-        batches_from: gives the batches from a step on, without end.
+        batches_from: gives the batches from a step on, without end; with `devices` those of
+            `share`, (which, of how many) devices.
         run: opened for training.
         num_steps: steps of the whole run.
         epoch_size: steps over which metrics are means.
@@ -52,31 +55,44 @@ def fit_steps(
         resumed: the checkpoint; None at the start.
         callbacks: further ones, called first.
         state: gives what else a checkpoint stores, JSON types.
+        devices: what the model was made for, in their `scope`; one device if None.
 
     Raises:
         TrainingCollapsed: if training failed for good.
     """
+    devices = devices or Devices()
     step = resumed.step if resumed else 0
     epoch_step = resumed.state["epoch_step"] if resumed else 0
     clock = TimeLimit(already_spent_seconds=resumed.state["seconds"] if resumed else 0.0)
+    telling = [
+        MetricsLog(run, clock, resumed=resumed),
+        ProgressLine(clock, num_steps=num_steps, resumed=resumed),
+    ]
+    due = devices.checkpoints_due(checkpoint_minutes, epoch_size)
     watching = [
         *callbacks,
         ProgressSchedule(rate_at, lambda done: done / num_steps, resumed=resumed),
         CollapseGuard(resumed=resumed),
-        MetricsLog(run, clock, resumed=resumed),
-        ProgressLine(clock, num_steps=num_steps, resumed=resumed),
-        Checkpointer(run, clock, every_minutes=checkpoint_minutes, state=state, resumed=resumed),
+        *(telling if devices.leads else []),
+        Checkpointer(run, clock, state=state, resumed=resumed, **due),
         clock,
     ]
     if resumed and step < num_steps:
         print(f"Going on from step {step}.", file=sys.stderr, flush=True)
-    for num_epoch_steps, num_epochs in fit_segments(step, epoch_step, epoch_size, num_steps):
-        model.fit(
-            batches_from(step),
-            steps_per_epoch=num_epoch_steps,
-            epochs=num_epochs,
-            callbacks=watching,
-            shuffle=False,
-            verbose=0,
-        )
-        step += num_epoch_steps * num_epochs
+    with contained(model, devices.strategy):
+        for num_epoch_steps, num_epochs in fit_segments(step, epoch_step, epoch_size, num_steps):
+            model.fit(
+                _feed(devices, batches_from, step),
+                steps_per_epoch=num_epoch_steps,
+                epochs=num_epochs,
+                callbacks=watching,
+                shuffle=False,
+                verbose=0,
+            )
+            step += num_epoch_steps * num_epochs
+
+
+def _feed(devices: Devices, batches_from: Callable[..., Any], step: int) -> Any:
+    if devices.strategy is None:
+        return batches_from(step)
+    return devices.distribute(lambda share: batches_from(step, share=share))

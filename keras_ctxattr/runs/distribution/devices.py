@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_ctxattr.runs.distribution.deadline import Deadline
@@ -107,6 +108,33 @@ class Devices:
 
         assert self.strategy is not None
         return self.strategy.distribute_datasets_from_function(of_worker)
+
+    def align(self, model: keras.Model) -> None:
+        """Makes weights the same on all devices, to the last bit, and random draws different.
+
+        For what every worker has computed for itself before training. Draws are told apart by the
+        number of the device: layers whose draws follow the batch need nothing of it.
+
+        Args:
+            model: made in `scope`, and restored where there is a checkpoint.
+        """
+        if self.strategy is None:
+            return
+        random = [v for v in model.variables if v.path.endswith("seed_generator_state")]
+        chosen = {id(variable) for variable in random}
+        weights = [v for v in model.variables if id(v) not in chosen]
+
+        def own() -> None:
+            context = tf.distribute.get_replica_context()
+            device = context.replica_id_in_sync_group
+            values = context.all_reduce("MEAN", [tf.identity(v.value) for v in weights])
+            for variable, value in zip(weights, values, strict=True):
+                variable.assign(value)
+            for variable in random:
+                step = tf.cast(tf.stack([0, device << 20]), variable.dtype)
+                variable.assign(variable.value + step)
+
+        tf.function(lambda: self.strategy.run(own))()  # type: ignore[union-attr]
 
     def checkpoints_due(self, minutes: float, steps: int) -> dict[str, Any]:
         """Gives `Checkpointer`'s `every_minutes` and `every_steps`.
