@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_ctxattr.clustering.seeding import check_seeding
+
 
 def check_parameters(given: Mapping[str, Any]) -> None:
     """Refuses parameters of `DiscriminativeClustering` that cannot be, in one line."""
@@ -34,6 +36,7 @@ def check_parameters(given: Mapping[str, Any]) -> None:
             "`validation_share` must be in [0, 1) and `num_growths` at least 0. Received: "
             f"validation_share={given['validation_share']}, num_growths={given['num_growths']}"
         )
+    check_seeding(given["seeding"])
 
 
 def check_groups(groups: Any, num_samples: int) -> np.ndarray:

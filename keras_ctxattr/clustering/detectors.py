@@ -9,6 +9,8 @@ from keras_ctxattr.clustering.rows import CHUNK, Rows
 from keras_ctxattr.clustering.svm import fit_linear_svms
 from keras_ctxattr.clustering.svm.solver import decide
 
+COLUMNS = 8192  # classifiers whose scores of a chunk of rows are held at a time
+
 
 def train_detectors(members: Members, rows: Rows, world: Rows, **solver: Any) -> np.ndarray:
     """Gives one linear classifier a cluster, its members against the natural world.
@@ -23,7 +25,7 @@ def train_detectors(members: Members, rows: Rows, world: Rows, **solver: Any) ->
         Float32 `[num_clusters, num_features + 1]`, on rows as they are read.
     """
     places, ids = flatten(members)
-    return fit_linear_svms(rows[places], ids, world, **solver).weights
+    return fit_linear_svms(rows.select(places), ids, world, **solver).weights
 
 
 def train_comparable_detectors(
@@ -46,7 +48,7 @@ def train_comparable_detectors(
         Float32 `[num_clusters, num_features + 1]`, on rows as they are read.
     """
     places, ids = flatten(members)
-    vectors = rows[places]
+    vectors = rows.select(places)
     weights = fit_linear_svms(vectors, ids, world, **solver).weights.astype(np.float64)
     sizes = np.bincount(ids, minlength=len(members))
     weights /= sizes[:, None]
@@ -54,15 +56,16 @@ def train_comparable_detectors(
     total = sum((chunk.sum(axis=0, dtype=np.float64) for _, chunk in world.read()), np.zeros(1))
     outside = weights[:, :-1] @ (total / len(world)) + weights[:, -1]
     weights[:, -1] -= (inside + outside) / 2
-    return (weights / np.mean((inside - outside) / 2)).astype(np.float32)
+    weights /= np.mean((inside - outside) / 2)
+    return weights.astype(np.float32)
 
 
-def own_scores(weights: np.ndarray, vectors: np.ndarray, ids: np.ndarray) -> np.ndarray:
+def own_scores(weights: np.ndarray, vectors: Any, ids: np.ndarray) -> np.ndarray:
     """Gives each sample's score by its own cluster's classifier.
 
     Args:
         weights: float `[num_clusters, num_features + 1]`.
-        vectors: float32 `[n, num_features]`.
+        vectors: float32 `[n, num_features]`, array or table.
         ids: int `[n]`: the cluster of each.
 
     Returns:
@@ -90,15 +93,26 @@ def fire(weights: np.ndarray, rows: Rows, count: int) -> tuple[np.ndarray, np.nd
     places = np.zeros((0, len(weights)), np.int64)
     scores = np.zeros((0, len(weights)), np.float32)
     for start, chunk in rows.read():
-        found = decide(weights, chunk)
-        best = best_rows(found, count)
+        best, found = _best_of_chunk(weights, chunk, count)
         places = np.concatenate([places, best + start])
-        scores = np.concatenate([scores, np.take_along_axis(found, best, axis=0)])
+        scores = np.concatenate([scores, found])
         # Places only grow, so a stable sort leaves the lower of two equal ones first.
         order = np.argsort(-scores, axis=0, kind="stable")[:count]
         places = np.take_along_axis(places, order, axis=0)
         scores = np.take_along_axis(scores, order, axis=0)
     return places, scores
+
+
+def _best_of_chunk(
+    weights: np.ndarray, chunk: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gives (places in the chunk, scores) of each classifier's highest, some classifiers a time."""
+    places, scores = [], []
+    for start in range(0, len(weights), COLUMNS):
+        found = decide(weights[start : start + COLUMNS], chunk)
+        places.append(best_rows(found, count))
+        scores.append(np.take_along_axis(found, places[-1], axis=0))
+    return np.concatenate(places, axis=1), np.concatenate(scores, axis=1)
 
 
 def best_cluster(weights: np.ndarray, table: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -112,13 +126,17 @@ def best_cluster(weights: np.ndarray, table: Any) -> tuple[np.ndarray, np.ndarra
         int32 `[n]` and float32 `[n]`; -1 and minus infinity where there is no classifier.
     """
     labels, highest = np.full(len(table), -1, np.int32), np.full(len(table), -np.inf, np.float32)
-    if not len(weights):
-        return labels, highest
-    for start in range(0, len(table), CHUNK):
-        scores = decide(weights, table[start : start + CHUNK])
-        best = scores.argmax(axis=1)
-        labels[start : start + CHUNK] = best
-        highest[start : start + CHUNK] = scores[np.arange(len(best)), best]
+    for start in range(0, len(table) if len(weights) else 0, CHUNK):
+        chunk = np.asarray(table[start : start + CHUNK], np.float32)
+        part = slice(start, start + len(chunk))
+        for first in range(0, len(weights), COLUMNS):
+            scores = decide(weights[first : first + COLUMNS], chunk)
+            best = scores.argmax(axis=1)
+            found = scores[np.arange(len(best)), best]
+            # Of equal scores the first counts, and the first of all however low it is.
+            is_higher = (found > highest[part]) | (labels[part] < 0)
+            labels[part] = np.where(is_higher, first + best, labels[part])
+            highest[part] = np.where(is_higher, found, highest[part])
     return labels, highest
 
 

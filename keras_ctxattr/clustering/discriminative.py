@@ -1,7 +1,8 @@
 """Discriminative clustering: visual concepts that classifiers find again in images not seen."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from keras_ctxattr.clustering.detectors import (
 )
 from keras_ctxattr.clustering.members import Members, seed_clusters
 from keras_ctxattr.clustering.merging import lowest_scores
+from keras_ctxattr.clustering.resuming import StageFolder, identify
 from keras_ctxattr.clustering.rows import Rows, measure
 from keras_ctxattr.clustering.stages import (
     Firing,
@@ -81,7 +83,12 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         normalize: whether each centred sample is divided by its own length.
         validation_share: share of the discovery samples that nothing is learnt from, in [0, 1), on
             which `firing_precision_` is measured.
+        seeding: `"full"`: seeds by k-means of a half's samples, in memory; `"minibatch"`: of
+            mini-batches of them, in little memory; `"auto"`: the former where a half's samples, as
+            float32, take no more than `cache_bytes`.
         cache_bytes: memory for negatives, see `fit_linear_svms`.
+        devices: logical devices of TensorFlow that SVMs are divided over, see `fit_linear_svms`;
+            they change no result.
         random_state: seed of halves and seeds.
 
     Attributes:
@@ -131,7 +138,9 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         decision_threshold: float = 0.0,
         normalize: bool = False,
         validation_share: float = 0.1,
+        seeding: str = "auto",
         cache_bytes: int = 1 << 30,
+        devices: Sequence[str] | None = None,
         random_state: int = 0,
     ) -> None:
         self.samples_per_cluster = samples_per_cluster
@@ -149,7 +158,9 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         self.decision_threshold = decision_threshold
         self.normalize = normalize
         self.validation_share = validation_share
+        self.seeding = seeding
         self.cache_bytes = cache_bytes
+        self.devices = devices
         self.random_state = random_state
 
     def fit(
@@ -160,6 +171,7 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         natural_world: Any = None,
         groups: Any = None,
         report: Report | None = None,
+        checkpoints: str | Path | None = None,
     ) -> "DiscriminativeClustering":
         """Finds the clusters of the discovery samples.
 
@@ -173,6 +185,10 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
             groups: int `[n]`: samples of one group (patches of one image) stay in one half, so that
                 a cluster is not confirmed by the image it came from. None: each on its own.
             report: called with a dict after every training, as in `history_`.
+            checkpoints: folder in which the members are kept after the seeding, every training and
+                the merging: the same call, interrupted, goes on after the last. What an
+                interruption costs is one of these stages at most, or the final trainings with the
+                labels. None keeps nothing.
 
         Returns:
             The estimator. Where no cluster survives, `labels_` is -1 throughout, with a
@@ -180,6 +196,7 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
 
         Raises:
             ValueError: if a parameter or the input is unusable; in one line.
+            RunError: if the folder of `checkpoints` is another clustering's.
         """
         check_parameters(self.get_params())
         table = self._check_table(X)
@@ -195,7 +212,10 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         halves = divide(rows, world, named, self.validation_share, generator)
         self.validation_rows_ = halves.validation.numbers
         self.history_: list[dict[str, Any]] = []
-        members, firing, side = self._discover(halves, report)
+        tables = {"samples": table, **({} if world is None else {"natural_world": world})}
+        identity = {} if checkpoints is None else identify(self.get_params(), tables, named)
+        stages = StageFolder(checkpoints, identity)
+        members, firing, side = self._discover(halves, stages, report)
         self._finish(rows, halves, members, firing, side)
         return self
 
@@ -232,65 +252,74 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
 
     # --- the stages of fit ---
 
-    def _discover(self, halves: Halves, report: Report | None) -> tuple[Members, Firing, int]:
+    def _discover(
+        self, halves: Halves, stages: StageFolder, report: Report | None
+    ) -> tuple[Members, Firing, int]:
         """Gives (members of each cluster in one half, what they fire on, the number of the half).
 
         All are places in the halves; clusters that do not fire on the other half are gone.
         """
-        members = seed_clusters(
-            halves.discovery[0],
+
+        def train(one: Callable[..., Firing], iteration: int, members: Members) -> Firing:
+            firing = stages.recall(
+                f"training-{iteration:02d}", lambda: one(members, halves, iteration % 2)
+            )
+            self._record(firing, len(members), iteration, report)
+            return firing
+
+        members = stages.recall_members("seeds", lambda: self._seed(halves.discovery[0]))
+        for iteration in range(self.num_iterations):
+            members = train(self._fire, iteration, members).members
+        side = self.num_iterations % 2
+        members = stages.recall_members(
+            "merged", lambda: self._merge(members, halves.discovery[side])
+        )
+        if not self.num_growths:
+            firing = train(self._fire, self.num_iterations, members)
+            return [members[number] for number in firing.kept], firing, side
+        for iteration in range(self.num_iterations, self.num_iterations + self.num_growths):
+            firing = train(self._grow, iteration, members)
+            before, members = [members[number] for number in firing.kept], firing.members
+        return before, firing, iteration % 2
+
+    def _seed(self, half: Rows) -> Members:
+        return seed_clusters(
+            half,
             samples_per_cluster=self.samples_per_cluster,
             min_size=self.min_size,
             max_size=self.max_size,
             random_state=self.random_state,
             memory_bytes=self.cache_bytes,
+            seeding=self.seeding,
         )
-        for iteration in range(self.num_iterations):
-            members = self._fire(members, halves, iteration, report).members
-        side = self.num_iterations % 2
-        members = merge_members(
-            members, halves.discovery[side], self.merge_threshold, self._solver()
-        )
-        if not self.num_growths:
-            firing = self._fire(members, halves, self.num_iterations, report)
-            return [members[number] for number in firing.kept], firing, side
-        for iteration in range(self.num_iterations, self.num_iterations + self.num_growths):
-            firing = self._grow(members, halves, iteration, report)
-            before, members = [members[number] for number in firing.kept], firing.members
-        return before, firing, iteration % 2
 
-    def _fire(
-        self, members: Members, halves: Halves, iteration: int, report: Report | None
-    ) -> Firing:
-        """Trains on one half, fires on the other, and keeps a record."""
-        firing = fire_across(
+    def _fire(self, members: Members, halves: Halves, side: int) -> Firing:
+        """Trains on one half, and fires on the other."""
+        return fire_across(
             members,
             halves,
-            iteration % 2,
+            side,
             num_candidates=self.num_candidates,
             min_firing=self.min_firing,
             num_members=self.num_members,
             threshold=self.firing_threshold,
             solver=self._solver(),
         )
-        self._record(firing, len(members), iteration, report)
-        return firing
 
-    def _grow(
-        self, members: Members, halves: Halves, iteration: int, report: Report | None
-    ) -> Firing:
-        """Trains on one half, shares out the other, and keeps a record."""
-        firing = grow_across(
+    def _merge(self, members: Members, half: Rows) -> Members:
+        return merge_members(members, half, self.merge_threshold, self._solver())
+
+    def _grow(self, members: Members, halves: Halves, side: int) -> Firing:
+        """Trains on one half, and shares out the other."""
+        return grow_across(
             members,
             halves,
-            iteration % 2,
+            side,
             min_size=self.min_size,
             max_size=self.grown_size,
             num_scored=self.num_members,
             solver=self._grown_solver(),
         )
-        self._record(firing, len(members), iteration, report)
-        return firing
 
     def _record(
         self, firing: Firing, num_trained: int, iteration: int, report: Report | None
@@ -380,7 +409,12 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         return np.where(scores > self.decision_threshold, best, np.int32(-1))
 
     def _solver(self) -> dict[str, Any]:
-        return {"C": self.C, "cache_bytes": self.cache_bytes, "seed": self.random_state}
+        return {
+            "C": self.C,
+            "cache_bytes": self.cache_bytes,
+            "seed": self.random_state,
+            "devices": self.devices,
+        }
 
     def _grown_solver(self) -> dict[str, Any]:
         """Gives the solver's arguments for more members, which share the weight of a few."""

@@ -58,6 +58,7 @@ class KMeansClustering(ClusterMixin, BaseEstimator):
         natural_world: Any = None,
         groups: Any = None,
         report: Any = None,
+        checkpoints: Any = None,
     ) -> "KMeansClustering":
         """Clusters samples.
 
@@ -67,6 +68,7 @@ class KMeansClustering(ClusterMixin, BaseEstimator):
             natural_world: ignored; the contract of `DiscriminativeClustering`.
             groups: ignored.
             report: ignored.
+            checkpoints: ignored; an interruption costs all of it.
 
         Returns:
             The estimator.

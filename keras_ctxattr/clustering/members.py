@@ -1,17 +1,14 @@
 """Which samples are the members of which cluster, and the k-means that starts it all."""
 
 import numpy as np
-from sklearn.cluster import KMeans, MiniBatchKMeans
 
-from keras_ctxattr.clustering.rows import CHUNK, Rows
+from keras_ctxattr.clustering.rows import Rows
+from keras_ctxattr.clustering.seeding import run_kmeans
 
 Members = list[np.ndarray]
 """For each cluster the rows of its members, int64 `[members]`, best first."""
 
-# k-means++ draws every centre in turn; past so many its start takes longer than Lloyd's iterations.
-_MAX_PLUS_PLUS = 200
-_MAX_ITERATIONS = 50
-_NUM_SWEEPS = 3  # over samples that do not fit into memory
+_COLUMNS = 512  # whose highest rows are looked for at a time
 
 
 def flatten(members: Members) -> tuple[np.ndarray, np.ndarray]:
@@ -29,6 +26,7 @@ def seed_clusters(
     max_size: int,
     random_state: int,
     memory_bytes: int,
+    seeding: str = "auto",
 ) -> Members:
     """Gives k-means clusters of the rows: small ones dropped, the others cut to their centre.
 
@@ -38,46 +36,18 @@ def seed_clusters(
         min_size: clusters of fewer members are dropped.
         max_size: members nearest to the centre that are kept.
         random_state: seed.
-        memory_bytes: samples that take more are clustered in mini-batches.
+        memory_bytes: what samples may take, see `choose_seeding`.
+        seeding: `"full"`, `"minibatch"` or `"auto"`, see `run_kmeans`.
 
     Reference:
         Singh, Gupta, Efros 2012, section 3, and its released code for the numbers.
     """
     num_centres = max(1, len(rows) // samples_per_cluster)
-    labels, distances = run_kmeans(rows, num_centres, random_state, memory_bytes)
+    labels, distances = run_kmeans(rows, num_centres, random_state, memory_bytes, seeding)
     nearest_first = np.lexsort((distances, labels))
     bounds = np.cumsum(np.bincount(labels, minlength=num_centres))[:-1]
     clusters = np.split(nearest_first, bounds)
     return [chosen[:max_size] for chosen in clusters if len(chosen) >= min_size]
-
-
-def run_kmeans(
-    rows: Rows, num_clusters: int, random_state: int, memory_bytes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gives (label, distance to the centre) of each row, by scikit-learn's k-means."""
-    fits = 4 * rows.shape[0] * rows.shape[1] <= memory_bytes
-    options = {
-        "n_clusters": num_clusters,
-        "init": "k-means++" if num_clusters <= _MAX_PLUS_PLUS else "random",
-        "n_init": 1,
-        "random_state": random_state,
-    }
-    if fits:
-        kmeans = KMeans(max_iter=_MAX_ITERATIONS, **options).fit(rows[:])
-    else:
-        num_batches = max(1, len(rows) // max(2 * num_clusters, CHUNK))
-        kmeans = MiniBatchKMeans(**options)
-        for _ in range(_NUM_SWEEPS):
-            for part in np.array_split(np.arange(len(rows)), num_batches):
-                kmeans.partial_fit(rows[part])
-    labels = np.empty(len(rows), np.int64)
-    distances = np.empty(len(rows), np.float32)
-    for start, chunk in rows.read():
-        found = kmeans.predict(chunk)
-        labels[start : start + len(chunk)] = found
-        offsets = chunk - kmeans.cluster_centers_[found]
-        distances[start : start + len(chunk)] = np.linalg.norm(offsets, axis=1)
-    return labels, distances
 
 
 def split_in_halves(
@@ -103,7 +73,14 @@ def split_in_halves(
 
 def best_rows(scores: np.ndarray, count: int) -> np.ndarray:
     """Gives the rows of each column's highest scores, best first, int64 `[count, columns]`."""
-    count = min(count, len(scores))
+    parts = [
+        _best_rows(scores[:, start : start + _COLUMNS], min(count, len(scores)))
+        for start in range(0, max(1, scores.shape[1]), _COLUMNS)
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def _best_rows(scores: np.ndarray, count: int) -> np.ndarray:
     found = np.argpartition(-scores, count - 1, axis=0)[:count]
     # Of equal scores the lower row comes first, so that the result does not depend on the order.
     found = np.sort(found, axis=0)

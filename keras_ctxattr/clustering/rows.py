@@ -36,9 +36,11 @@ class Rows:
     def __getitem__(self, chosen: Any) -> np.ndarray:
         vectors = np.asarray(self.table[self.numbers[chosen]], np.float32) - self.mean
         if self.scale is not None:
-            return vectors / np.float32(self.scale)
+            vectors /= np.float32(self.scale)
+            return vectors
         lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-        return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)  # the mean itself stays 0
+        vectors /= np.maximum(lengths, np.finfo(np.float32).tiny)  # the mean itself stays 0
+        return vectors
 
     def select(self, chosen: np.ndarray) -> "Rows":
         """Gives some of these rows, by their places here."""
@@ -59,6 +61,13 @@ class Rows:
         """Gives (place of the first row, float32 rows), a chunk at a time."""
         for start in range(0, len(self), CHUNK):
             yield start, self[start : start + CHUNK]
+
+    def load(self) -> np.ndarray:
+        """Gives all rows, float32, reading a chunk at a time: memory holds them once."""
+        loaded = np.empty(self.shape, np.float32)
+        for start, chunk in self.read():
+            loaded[start : start + len(chunk)] = chunk
+        return loaded
 
 
 def measure(table: Any) -> tuple[np.ndarray, float]:

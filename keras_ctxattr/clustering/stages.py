@@ -193,7 +193,9 @@ def held_out_scores(
     found = []
     for side in (0, 1):
         places, ids = flatten(members[1 - side])
-        found.append((own_scores(halfway[side], halves.discovery[1 - side][places], ids), ids))
+        found.append(
+            (own_scores(halfway[side], halves.discovery[1 - side].select(places), ids), ids)
+        )
     return found
 
 
@@ -214,12 +216,30 @@ def merge_members(
         Huang, Loy, Tang 2016, section 3.1.
     """
 
-    def score_members(clusters: Members) -> np.ndarray:
+    def score_members(clusters: Members) -> MemberScores:
         rows, ids = flatten(clusters)
         unique, places = np.unique(rows, return_inverse=True)
-        vectors = half[unique]
+        vectors = half.select(unique).load()
         pairs = np.stack([places, ids], axis=1)
-        svms = fit_linear_svms(vectors[places], ids, vectors, excluded=pairs, **solver)
-        return decide(svms.weights, vectors)[places]
+        svms = fit_linear_svms(half.select(rows), ids, vectors, excluded=pairs, **solver)
+        return MemberScores(svms.weights, vectors, places)
 
     return merge_clusters(members, score_members, threshold)
+
+
+class MemberScores:
+    """What members score by the classifiers of some clusters, computed as they are asked for.
+
+    Args:
+        weights: float32 `[num_clusters, num_features + 1]`.
+        vectors: float32 `[samples, num_features]`.
+        places: int `[members]`: the sample that each member is.
+    """
+
+    def __init__(self, weights: np.ndarray, vectors: np.ndarray, places: np.ndarray) -> None:
+        self._weights, self._vectors, self._places = weights, vectors, places
+        self.shape = len(places), len(weights)
+
+    def __getitem__(self, chosen: tuple[slice, slice]) -> np.ndarray:
+        members, clusters = chosen
+        return decide(self._weights[clusters], self._vectors)[self._places[members]]

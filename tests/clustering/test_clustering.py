@@ -234,6 +234,33 @@ def test_best_cluster_is_that_of_the_highest_score_however_low(monkeypatch, chun
     assert (labels.dtype, scores.dtype) == (np.int32, np.float32)
 
 
+def test_many_classifiers_are_fired_some_at_a_time(monkeypatch):
+    """Scores of a chunk of rows by all classifiers took gigabytes where those were many."""
+    from keras_ctxattr.clustering import detectors
+
+    generator = np.random.default_rng(0)
+    vectors = generator.integers(-2, 3, (300, 3)).astype(np.float32)  # with equal scores
+    weights = generator.integers(-2, 3, (11, 4)).astype(np.float32)
+    scores = vectors @ weights[:, :-1].T + weights[:, -1]
+    assert (np.sort(scores, axis=1)[:, -1] == np.sort(scores, axis=1)[:, -2]).any()
+    sizes = []
+    decide = detectors.decide
+    monkeypatch.setattr(detectors, "COLUMNS", 4)
+    monkeypatch.setattr(
+        detectors, "decide", lambda w, v: sizes.append(len(w)) or decide(w, v), raising=True
+    )
+    labels, highest = best_cluster(weights, vectors)
+    np.testing.assert_array_equal(labels, scores.argmax(axis=1))
+    np.testing.assert_array_equal(highest, scores.max(axis=1))
+    vectors += 0.1 * generator.standard_normal(vectors.shape)
+    scores = vectors @ weights[:, :-1].T + weights[:, -1]
+    places, found = fire(weights[1:], as_rows(vectors), 6)
+    expected = np.argsort(-scores, axis=0, kind="stable")[:6, 1:]
+    np.testing.assert_array_equal(places, expected)
+    np.testing.assert_allclose(found, np.sort(scores, axis=0)[:-7:-1, 1:], rtol=1e-4, atol=1e-5)
+    assert sizes == [4, 4, 3, 4, 4, 2]
+
+
 def test_without_classifiers_no_cluster_is_best():
     labels, scores = best_cluster(np.zeros((0, 3), np.float32), np.ones((4, 2), np.float32))
     assert labels.tolist() == [-1] * 4

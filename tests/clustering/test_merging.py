@@ -18,7 +18,7 @@ def test_overlap_is_the_mean_of_both_shares_that_fire():
     scores = np.array([[1, 1], [1, -1], [-1, 1], [-1, 1], [1, 1], [-1, 1]])
     ids = np.array([0, 0, 1, 1, 1, 1])
     # One of two members of 0 fires for 1; one of four members of 1 fires for 0.
-    np.testing.assert_allclose(overlaps(scores, ids), [[0, 0.375], [0.375, 0]])
+    np.testing.assert_allclose(overlaps(scores, ids).toarray(), [[0, 0.375], [0.375, 0]])
 
 
 def test_classifiers_fire_from_the_lowest_of_their_own_members_on():
@@ -26,7 +26,27 @@ def test_classifiers_fire_from_the_lowest_of_their_own_members_on():
     scores = np.array([[-0.5, -0.7], [-0.8, -0.6], [-0.8, -0.6], [-0.9, -0.5]])
     ids = np.array([0, 0, 1, 1])
     # Cluster 1 fires from -.6 on: on one of the members of 0; 0 from -.8 on, on one of 1.
-    np.testing.assert_allclose(overlaps(scores, ids), [[0, 0.5], [0.5, 0]])
+    np.testing.assert_allclose(overlaps(scores, ids).toarray(), [[0, 0.5], [0.5, 0]])
+
+
+@pytest.mark.parametrize("size", [1, 30, 77, 10_000])
+def test_overlaps_of_some_clusters_at_a_time_are_those_of_all(monkeypatch, size):
+    generator = np.random.default_rng(0)
+    ids = np.sort(np.concatenate([np.arange(12), generator.integers(0, 12, 18)]))
+    scores = generator.integers(-4, 4, (30, 12)).astype(np.float32)
+    scores[np.arange(30), ids] += 2
+    expected = np.zeros((12, 12))
+    for one in range(12):
+        for other in np.setdiff1d(range(12), [one]):
+            shares = [
+                np.mean(scores[ids == a][:, b] >= scores[ids == b][:, b].min())
+                for a, b in ((one, other), (other, one))
+            ]
+            expected[one, other] = np.mean(shares)
+    monkeypatch.setattr("keras_ctxattr.clustering.merging._MAX_SCORES", size)
+    found = overlaps(scores, ids)
+    np.testing.assert_allclose(found.toarray(), expected)
+    assert choose_pairs(found, 0.3) == choose_pairs(expected, 0.3) != []
 
 
 def test_pairs_are_disjoint_and_the_most_overlapping_come_first():
@@ -59,6 +79,14 @@ def test_best_rows_are_the_highest_first_and_the_lower_row_of_equals():
     scores = np.array([[1.0, 5.0], [3.0, 5.0], [2.0, 0.0], [3.0, 7.0]])
     np.testing.assert_array_equal(best_rows(scores, 3), [[1, 3], [3, 0], [2, 1]])
     assert best_rows(scores, 10).shape == (4, 2)
+
+
+def test_best_rows_are_looked_for_in_some_columns_at_a_time(monkeypatch):
+    scores = np.random.default_rng(0).integers(0, 9, (50, 7))
+    whole = best_rows(scores, 5)
+    monkeypatch.setattr("keras_ctxattr.clustering.members._COLUMNS", 3)
+    np.testing.assert_array_equal(best_rows(scores, 5), whole)
+    assert best_rows(scores[:, :0], 5).shape == (5, 0)
 
 
 def test_halves_keep_groups_together_and_are_about_equal():

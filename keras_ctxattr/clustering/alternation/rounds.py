@@ -28,6 +28,7 @@ from keras_ctxattr.export import export_module
 from keras_ctxattr.features import FeatureTable, extract_features
 from keras_ctxattr.features.descriptors import Descriptor, load_descriptor, make_descriptor
 from keras_ctxattr.runs import Run, RunError
+from keras_ctxattr.runs.writing import remove
 
 MAX_SHARE = 0.5  # of the clustered patches in one cluster, from which on clustering has collapsed
 
@@ -36,6 +37,7 @@ class TooFewClustersError(RunError):
     """There are not two clusters to learn from: a round's clusters cannot train a network."""
 
 
+_STAGES = "clustering"  # of a clustering that is not done, so that it can go on
 _FIT_ROWS = 20_000  # patches from which first features learn what they have to learn
 
 
@@ -178,6 +180,7 @@ class _Alternation:
             else:
                 features = self._learn_features(folder, number, before)
             done = self._cluster(folder, number, features, before)
+        remove(folder / _STAGES)
         self._write_row(done.figures)
         say(describe_round(done.figures))
         return done
@@ -244,7 +247,9 @@ class _Alternation:
         clustering = self.recipe.make_clustering(self.seed)
         # Patches of one image stay together, or it would confirm its own clusters.
         groups = None if self.recipe.unit == "image" else features.image_ids
-        clustering.fit(features.vectors, groups=groups, report=_report)
+        clustering.fit(
+            features.vectors, groups=groups, report=_report, checkpoints=folder / _STAGES
+        )
         figures = _measure(clustering)
         figures["agreement"] = agreement(
             clustering.labels_, before.clusters.labels if before else None

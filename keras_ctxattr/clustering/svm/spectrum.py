@@ -1,5 +1,6 @@
 """What all SVMs share: the second moments of the negatives. They precondition and start them."""
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,6 +47,15 @@ class Spectrum:
             values, vectors = np.linalg.eigh(values)
             self.basis = tf.constant(vectors, tf.float32)
         self._values = tf.constant(np.maximum(values, 0), tf.float32)
+
+    def copy_to(self, device: str) -> "Spectrum":
+        """Gives the same on a logical device, such as `"/device:GPU:1"`."""
+        copied = copy.copy(self)
+        with tf.device(device):
+            for name, value in vars(self).items():
+                if isinstance(value, tf.Tensor):
+                    setattr(copied, name, tf.identity(value))
+        return copied
 
     def precondition(self, directions: tf.Tensor, num_active: tf.Tensor) -> tf.Tensor:
         """Gives (I + 2 C n A)^-1 d for each cluster: A the second moments, n its active negatives.
