@@ -8,7 +8,7 @@ from keras_ctxattr.clustering.seeding import run_kmeans
 Members = list[np.ndarray]
 """For each cluster the rows of its members, int64 `[members]`, best first."""
 
-_COLUMNS = 512  # whose highest rows are looked for at a time
+BEST_COLUMNS = 512  # whose highest rows are looked for at a time
 
 
 def flatten(members: Members) -> tuple[np.ndarray, np.ndarray]:
@@ -74,8 +74,8 @@ def split_in_halves(
 def best_rows(scores: np.ndarray, count: int) -> np.ndarray:
     """Gives the rows of each column's highest scores, best first, int64 `[count, columns]`."""
     parts = [
-        _best_rows(scores[:, start : start + _COLUMNS], min(count, len(scores)))
-        for start in range(0, max(1, scores.shape[1]), _COLUMNS)
+        _best_rows(scores[:, start : start + BEST_COLUMNS], min(count, len(scores)))
+        for start in range(0, max(1, scores.shape[1]), BEST_COLUMNS)
     ]
     return np.concatenate(parts, axis=1)
 

@@ -9,7 +9,7 @@ import scipy.sparse
 from keras_ctxattr.clustering.members import Members, flatten
 
 _MAX_PASSES = 20
-_MAX_SCORES = 1 << 26  # of members by clusters that are looked at together
+MAX_SCORES = 1 << 26  # of members by clusters that are looked at together
 
 
 def overlaps(scores: Any, ids: np.ndarray) -> scipy.sparse.csr_array:
@@ -32,7 +32,7 @@ def overlaps(scores: Any, ids: np.ndarray) -> scipy.sparse.csr_array:
         Huang, Loy, Tang 2016, section 3.1.
     """
     num_clusters = scores.shape[1]
-    size = max(1, _MAX_SCORES // max(1, len(ids)))
+    size = max(1, MAX_SCORES // max(1, len(ids)))
     parts = [
         _shares(scores[:, start : start + size], ids, start, num_clusters)
         for start in range(0, num_clusters, size)

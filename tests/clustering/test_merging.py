@@ -43,7 +43,7 @@ def test_overlaps_of_some_clusters_at_a_time_are_those_of_all(monkeypatch, size)
                 for a, b in ((one, other), (other, one))
             ]
             expected[one, other] = np.mean(shares)
-    monkeypatch.setattr("keras_ctxattr.clustering.merging._MAX_SCORES", size)
+    monkeypatch.setattr("keras_ctxattr.clustering.merging.MAX_SCORES", size)
     found = overlaps(scores, ids)
     np.testing.assert_allclose(found.toarray(), expected)
     assert choose_pairs(found, 0.3) == choose_pairs(expected, 0.3) != []
@@ -84,7 +84,7 @@ def test_best_rows_are_the_highest_first_and_the_lower_row_of_equals():
 def test_best_rows_are_looked_for_in_some_columns_at_a_time(monkeypatch):
     scores = np.random.default_rng(0).integers(0, 9, (50, 7))
     whole = best_rows(scores, 5)
-    monkeypatch.setattr("keras_ctxattr.clustering.members._COLUMNS", 3)
+    monkeypatch.setattr("keras_ctxattr.clustering.members.BEST_COLUMNS", 3)
     np.testing.assert_array_equal(best_rows(scores, 5), whole)
     assert best_rows(scores[:, :0], 5).shape == (5, 0)
 

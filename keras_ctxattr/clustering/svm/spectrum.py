@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_ctxattr.clustering.svm.problem import MATRIX, NUMBER, Block
 
-_MAX_BASIS = 3000  # features; past it an eigenbasis costs more than it saves
+MAX_BASIS = 3000  # features; past it an eigenbasis costs more than it saves
 _SAMPLE_SCORES = 2048  # negatives on which starts are tried
 _START_COUNTS = (30.0, 300.0, 3000.0)  # guesses of how many negatives will be active
 _LINE_STEPS = 12
@@ -34,7 +34,7 @@ class Spectrum:
             rows = np.concatenate([part, np.ones((len(part), 1), np.float32)], axis=1)
             if count < _SAMPLE_SCORES:
                 scored.append(rows[: _SAMPLE_SCORES - count])
-            full = rows.shape[1] <= _MAX_BASIS
+            full = rows.shape[1] <= MAX_BASIS
             moments = moments + (rows.T @ rows if full else (rows**2).sum(axis=0))
             total = total + rows.sum(axis=0, dtype=np.float64)
             count += len(rows)
