@@ -40,7 +40,13 @@ def gather_replicas(values: Any) -> Any:
     """
     if not _is_distributed():
         return values
-    return _context().all_gather(values, axis=0)
+    # A sum of what all others have zeros for: `all_gather` fails among workers in TensorFlow 2.21.
+    context = _context()
+    own = ops.one_hot(
+        context.replica_id_in_sync_group, context.num_replicas_in_sync, dtype=values.dtype
+    )
+    spread = ops.reshape(own, (-1,) + (1,) * len(values.shape)) * values[None]
+    return sum_over_replicas(ops.reshape(spread, (-1, *values.shape[1:])))
 
 
 def mean_over_replicas(values: Any) -> Any:
