@@ -29,6 +29,9 @@ class SynchronizedBatchNormalization(keras.layers.BatchNormalization):
         **kwargs: as for `keras.layers.BatchNormalization`.
     """
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
     def _moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
         """Gives mean and variance, float `[channels]`."""
         if num_replicas() == 1:

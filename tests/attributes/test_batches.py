@@ -103,3 +103,27 @@ def test_neighbours_must_be_of_the_samples():
         neighbour_batches(SAMPLES, np.zeros((3, 2), int))
     with pytest.raises(ValueError, match="even"):
         neighbour_batches(SAMPLES, np.zeros((len(SAMPLES), 2), int), batch_size=7)
+
+
+@pytest.mark.parametrize("num_devices", [2, 3])
+def test_devices_that_share_a_batch_have_what_one_device_has(num_devices):
+    labels = np.repeat(np.arange(9), 7)
+    samples = np.arange(63, dtype=np.float32)[:, None]
+    options = {"batch_size": 12, "seed": 5, "first_step": 2}
+    whole = triplet_batches(samples, labels, **options).take(3)
+    size = 12 // num_devices
+    for device in range(num_devices):
+        own = slice(device * size, (device + 1) * size)
+        parts = triplet_batches(samples, labels, share=(device, num_devices), **options).take(3)
+        for (part, (ids, near)), (batch, (clusters, positives)) in zip(parts, whole, strict=True):
+            np.testing.assert_array_equal(part, batch[own])
+            np.testing.assert_array_equal(ids, clusters[own])
+            np.testing.assert_array_equal(near, positives[own] - own.start)
+            assert near.numpy().min() >= 0 and near.numpy().max() < size
+
+
+@pytest.mark.parametrize(("share", "devices"), [((0, 4), 4), ((2, 2), 2)])
+def test_a_batch_that_cannot_be_shared_equally_is_one_line(share, devices):
+    labels = np.repeat(np.arange(4), 4)
+    with pytest.raises(ValueError, match=f"multiple of the number.*batch_size=12, {devices} dev"):
+        triplet_batches(np.zeros((16, 2)), labels, batch_size=12, share=share)

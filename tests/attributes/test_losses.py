@@ -117,3 +117,24 @@ def test_only_our_dependence_reaches_0():
     weights = np.linalg.qr(np.random.default_rng(3).normal(size=(11, 8)))[0]
     np.testing.assert_allclose(dependence(weights), 0, atol=1e-6)
     np.testing.assert_allclose(literal_dependence(weights), 11 - 8, atol=1e-5)
+
+
+@pytest.mark.parametrize("contrast_size", [None, 8])
+def test_hinges_of_two_shares_are_those_of_the_whole_batch(batch, contrast_size):
+    """Each device knows the rows of all, and where its own begin."""
+    codes, clusters, positives = batch
+    count = len(codes) // 2
+    whole = np.asarray(triplet_hinges(codes, clusters, positives, None, contrast_size))
+    everything = {codes.shape[1:]: codes, clusters.shape[1:]: clusters}
+    for first in (0, count):
+        own = slice(first, first + count)
+        hinges = triplet_hinges(
+            codes[own],
+            clusters[own],
+            positives[own] - first,
+            None,
+            contrast_size,
+            gather=lambda rows: everything[tuple(rows.shape[1:])],
+            first=first,
+        )
+        np.testing.assert_allclose(hinges, whole[own], rtol=1e-6)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_ctxattr.backbones import alexnet, compact
 from keras_ctxattr.context.predictor import ContextPredictor, PairHead, position_loss
 from keras_ctxattr.layers import PatchCutter, PatchProcessing
+from keras_ctxattr.layers.seeds import drop_by_group
 from tests import contracts
 from tests import restatements as plain
 
@@ -387,6 +388,30 @@ def test_other_seeds_draw_other_jitter_sides_and_colours():
     assert len(set(patches)) == 4
     again = model.process_patches(batches[0], training=True).numpy().tobytes()
     assert again == patches[0]
+
+
+def test_groups_of_a_batch_draw_what_they_would_draw_alone():
+    """So a device that has one of them sees the very patches that one with both would."""
+    model = toy_model(downsampling=0.5, dropout=0.5)
+    batch = as_tensors(make_batch())
+    half = len(batch["corners"]) // 2
+    both = {
+        **batch,
+        "corners": batch["corners"][: 2 * half],
+        "seed": tf.constant([[5, 9], [7, 1]]),
+    }
+    together = model.process_patches(both, training=True).numpy()
+    for group, seed in enumerate([[5, 9], [7, 1]]):
+        own = slice(group * half, (group + 1) * half)
+        alone = {**both, "corners": both["corners"][own], "seed": tf.constant([seed])}
+        np.testing.assert_array_equal(model.process_patches(alone, training=True), together[own])
+    dropout = model.head.drops["fc6"]
+    values = tf.ones([8, 50])
+    dropped = drop_by_group(dropout, values, both["seed"], 8, training=True).numpy()
+    for group, seed in enumerate([[5, 9], [7, 1]]):
+        own = drop_by_group(dropout, values[:4], tf.constant([seed]), 8, training=True)
+        np.testing.assert_array_equal(own, dropped[4 * group : 4 * group + 4])
+    assert (dropped[:4] != dropped[4:]).any()
 
 
 def test_batches_without_a_seed_draw_anew_every_time():

@@ -47,6 +47,11 @@ CASES = {
     ),
     "contrast": (lambda: layers.ContrastNormalization(True, name="contrast"), [PATCHES], {}),
     "scaling": (lambda: layers.FeatureScaling(0.9, name="scaling"), [FEATURES], {}),
+    "synchronized": (
+        lambda: layers.SynchronizedBatchNormalization(momentum=0.8, name="synchronized"),
+        [FEATURES],
+        {},
+    ),
     "mean": (lambda: layers.MeanSubtraction((1, 2, 3), name="mean"), [PATCHES], {}),
     "projection": (lambda: layers.ColourProjection(name="projection"), [PATCHES], {}),
     "dropping": (lambda: layers.ColourDropping("gaussian", seed=1, name="drop"), [PATCHES], {}),

@@ -158,7 +158,7 @@ def whole(photographs, tmp_path_factory):
 def test_a_killed_worker_ends_the_others_and_the_same_command_goes_on(
     photographs, whole, tmp_path, killed
 ):
-    """Resumed, all workers end with the weights of a run that nobody killed; then it is finished."""
+    """Resumed, all workers end with the weights of a run that nobody killed, and it is finished."""
     run = tmp_path / "run"
     workers = start_workers("context", photographs, run, (40, 40))
     end = time.monotonic() + SECONDS
