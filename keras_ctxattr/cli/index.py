@@ -1,6 +1,8 @@
 """`ctxattr index`, `add`, `remove` and `info`: an index of photographs, and what it holds."""
 
+import contextlib
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_ctxattr.cli.app import Photos, app, load_tensorflow, printable, show_progress
+from keras_ctxattr.cli.engines import Address, Engine, NumWorkers
 
 if TYPE_CHECKING:
     from keras_ctxattr.search import Changes
@@ -34,6 +37,9 @@ def index(
     reread: Annotated[
         bool, typer.Option("--reread", help="Read files whose size and time are unchanged, too.")
     ] = False,
+    engine: Engine = "local",
+    num_workers: NumWorkers = 1,
+    address: Address = None,
     as_json: AsJson = False,
 ) -> None:
     """Make an index of photographs, or bring one up to date with them.
@@ -42,16 +48,21 @@ def index(
     """
     load_tensorflow()
     from keras_ctxattr.export import locate_module
+    from keras_ctxattr.jobs import Workers
     from keras_ctxattr.search import index_photographs
 
+    workers = Workers(engine=engine, num_workers=num_workers, address=address)
+    is_here = (engine, num_workers) == ("local", 1)
     start = time.monotonic()
-    with show_progress("describing images") as progress:
+    # Ray prints what became of an actor on stdout, which is for the result.
+    with show_progress("describing images") as progress, contextlib.redirect_stdout(sys.stderr):
         changes = index_photographs(
             photos,
             out,
             locate_module(module),
             keep_vectors=not no_vectors,
             reread=reread,
+            workers=None if is_here else workers,
             progress=progress,
         )
     _tell_changes(out, changes, time.monotonic() - start, as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,29 @@ from keras_ctxattr.data.decode import decode_image
 from keras_ctxattr.data.manifest.headers import detect_format
 from keras_ctxattr.data.manifest.inspection import explain_undecodable
 from keras_ctxattr.export import read_module
+from keras_ctxattr.jobs.workers import usable_cores
+
+
+def count_threads() -> int:
+    """Gives the threads that one computation uses in this process."""
+    return tf.config.threading.get_intra_op_parallelism_threads() or len(usable_cores())
+
+
+def set_threads(num_threads: int) -> None:
+    """Has one computation use so many threads, in a process that has computed nothing yet.
+
+    Raises:
+        ValueError: If it has, with another number: a script that is loaded anew in every process
+            did so.
+    """
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(num_threads)
+    except RuntimeError as error:
+        raise ValueError(
+            "A worker must load its job before it computes anything; put what your script does "
+            'behind `if __name__ == "__main__":`. Received: TensorFlow at work already, with '
+            f"{count_threads()} threads instead of {num_threads}"
+        ) from error
 
 
 class UndecodableError(ValueError):
@@ -33,6 +57,21 @@ class Description:
     vector: np.ndarray
 
 
+def read_describing(folder: str | Path) -> dict[str, Any]:
+    """Gives `module.json` of a module with attributes, without loading it.
+
+    Raises:
+        ValueError: If it is no module, or one without attributes.
+    """
+    about = read_module(folder)
+    if "attributes" not in about:
+        raise ValueError(
+            "A module must have attributes, whose bits are the codes of an index; `ctxattr "
+            f"learn` makes one. Received: {folder}, which gives features alone"
+        )
+    return about
+
+
 class ModuleDescriber:
     """Describes the contents of image files by a module with attributes, one at a time.
 
@@ -47,12 +86,7 @@ class ModuleDescriber:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.about = read_module(folder)
-        if "attributes" not in self.about:
-            raise ValueError(
-                "A module must have attributes, whose bits are the codes of an index; `ctxattr "
-                f"learn` makes one. Received: {folder}, which gives features alone"
-            )
+        self.about = read_describing(folder)
         self._module = tf.saved_model.load(str(folder))
         if not hasattr(self._module, "describe_bytes"):
             raise ValueError(

@@ -84,7 +84,7 @@ def plan_update(store: IndexStore, source: int, entries: list[Entry], *, reread:
     places = {image.name: image.place for image in store.all_images(source)}
     skipped = {file.name: file.place for file in store.skipped(source)}
     tasks, seen, num_unchanged = [], set(), 0
-    for entry, place in zip(entries, _places(entries), strict=True):
+    for entry, place in zip(entries, find_places(entries), strict=True):
         name = f"{label}/{entry.key}"
         seen.add(name)
         if not reread and place == (places.get(name) or skipped.get(name)):
@@ -97,8 +97,8 @@ def plan_update(store: IndexStore, source: int, entries: list[Entry], *, reread:
     return Plan(tasks=tasks, gone=gone, num_unchanged=num_unchanged)
 
 
-def _places(entries: Iterable[Entry]) -> Iterator[Place]:
-    """Gives the place of each entry; a container is asked once."""
+def find_places(entries: Iterable[Entry]) -> Iterator[Place]:
+    """Gives the place of each file; a container is asked once."""
     times: dict[str, int] = {}
     for entry in entries:
         if entry.path not in times:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from keras_ctxattr.data.manifest.table import NOT_AN_IMAGE
+from keras_ctxattr.jobs import Workers
 from keras_ctxattr.search.database import ImageIndexError
-from keras_ctxattr.search.describing import ModuleDescriber
+from keras_ctxattr.search.describing import ModuleDescriber, read_describing
 from keras_ctxattr.search.looking import Outcome, Row, look_at
-from keras_ctxattr.search.planning import Plan, list_entries, locate_source, plan_update
+from keras_ctxattr.search.planning import Plan, Task, list_entries, locate_source, plan_update
 from keras_ctxattr.search.records import SkippedImage
 from keras_ctxattr.search.segments import Rows
+from keras_ctxattr.search.spreading import look_with
 from keras_ctxattr.search.store import MODULE, IndexStore, digest_folder
 from keras_ctxattr.search.writer import IndexWriter, open_writer
 
 Progress = Callable[[int, int | None], None]
+Look = Callable[[IndexStore, Sequence[Task]], Generator[Outcome, None, None]]
 
 _COMMIT_SECONDS = 10.0
 _COMMIT_IMAGES = 2048
@@ -52,6 +56,7 @@ def index_photographs(
     *,
     keep_vectors: bool = True,
     reread: bool = False,
+    workers: Workers | None = None,
     progress: Progress | None = None,
 ) -> Changes:
     """Makes an index of photographs, or brings one up to date with them.
@@ -67,16 +72,20 @@ def index_photographs(
         keep_vectors: Whether features are kept beside the codes, two bytes a number: results are
             then ranked by them.
         reread: Whether unchanged files are read too, and their bytes compared.
+        workers: Who describes; this process if None. The index is the same, whoever does, and
+            written by this process alone.
         progress: Called with (images done, all that are new or changed).
 
     Raises:
         CollectionError: If a source does not exist, is damaged or empty.
         ImageIndexError: If the folder holds something else, the index is of another module, or
             another process is writing.
+        JobError: If a few files end every worker that tries them.
+        MissingPackageError: If Ray is asked for and not installed.
         ValueError: If the module has no attributes.
     """
     listed = [(source, list_entries(source)) for source in sources]  # refuses before it writes
-    describer = ModuleDescriber(module)
+    look = _choose_look(module, workers)
     if (Path(folder) / MODULE).is_dir():
         store = IndexStore(folder)
         _check_same(store, Path(module), keep_vectors)
@@ -84,7 +93,7 @@ def index_photographs(
         store = IndexStore.create(folder, module, keep_vectors=keep_vectors)
     with open_writer(store) as writer:
         plans = [_plan(writer, *one, reread=reread) for one in listed]
-        return _carry_out(writer, describer, plans, removes=True, progress=progress)
+        return _carry_out(writer, look, plans, removes=True, progress=progress)
 
 
 def add_photographs(
@@ -93,10 +102,10 @@ def add_photographs(
     """Adds photographs to an index; nothing is removed. See `index_photographs`."""
     store = IndexStore(index)
     listed = [(source, list_entries(source)) for source in sources]
-    describer = ModuleDescriber(store.folder / MODULE)
+    look = _choose_look(store.folder / MODULE, None)
     with open_writer(store) as writer:
         plans = [_plan(writer, *one, reread=False) for one in listed]
-        return _carry_out(writer, describer, plans, removes=False, progress=progress)
+        return _carry_out(writer, look, plans, removes=False, progress=progress)
 
 
 def remove_photographs(index: str | Path, patterns: Sequence[str]) -> list[str]:
@@ -155,9 +164,17 @@ def _plan(writer: IndexWriter, source: str, entries: list, *, reread: bool) -> P
     return plan_update(writer.store, number, entries, reread=reread)
 
 
+def _choose_look(module: str | Path, workers: Workers | None) -> Look:
+    """Gives what looks at files; refuses what cannot describe them before anything is written."""
+    if workers is not None:
+        read_describing(module)
+        return functools.partial(look_with, workers)
+    return functools.partial(look_at, ModuleDescriber(module))
+
+
 def _carry_out(
     writer: IndexWriter,
-    describer: ModuleDescriber,
+    look: Look,
     plans: Sequence[Plan],
     *,
     removes: bool,
@@ -165,13 +182,15 @@ def _carry_out(
 ) -> Changes:
     tasks = [task for plan in plans for task in plan.tasks]
     batch = _Batch(writer)
+    outcomes = look(writer.store, tasks)
     try:
-        for done, outcome in enumerate(look_at(writer.store, describer, tasks), 1):
+        for done, outcome in enumerate(outcomes, 1):
             batch.take(outcome)
             if progress is not None:
                 progress(done, len(tasks))
     finally:  # also where it is interrupted: what was described is kept
         batch.commit()
+        outcomes.close()
     num_removed = 0
     if removes:
         num_removed = writer.remove(name for plan in plans for name in plan.gone)

@@ -23,6 +23,7 @@ from keras_ctxattr.data.manifest.headers import (
     needs_conversion,
     read_size,
 )
+from keras_ctxattr.data.manifest.remote import is_url, read_remote
 from keras_ctxattr.data.manifest.sources import Entry
 from keras_ctxattr.data.manifest.table import NOT_AN_IMAGE
 
@@ -199,6 +200,8 @@ def measure() -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def _read(entry: Entry, count: int) -> bytes:
+    if is_url(entry.path):
+        return read_remote(entry.path, entry.offset, min(count, entry.length))
     with open(os.fsencode(entry.path), "rb") as stream:  # noqa: PTH123 - a name need not be UTF-8
         stream.seek(entry.offset)
         return stream.read(min(count, entry.length))

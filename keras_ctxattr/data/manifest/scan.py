@@ -72,7 +72,7 @@ def scan_images(
     if not texts:
         raise CollectionError("`sources` must name at least one collection. Received: none")
     cache = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    entries = _list_all(texts, cache, progress)
+    entries = list_all(texts, cache, progress)
     facts = _inspect_all(entries, max_pixels, cache, num_threads or os.cpu_count() or 1)
     manifest = _collect(facts, len(entries), tuple(texts), progress)
     if not keep_duplicates:
@@ -88,13 +88,31 @@ def scan_images(
     return manifest
 
 
-def _list_all(sources: list[str], cache: Path, progress: Progress | None) -> list[Entry]:
-    """Lists all sources and sorts by key, so that nothing depends on the order of a file system."""
+def list_all(
+    sources: list[str],
+    cache: Path,
+    progress: Progress | None,
+    list_one: Callable[[str, Path], Iterator[Entry]] = list_source,
+) -> list[Entry]:
+    """Lists all sources and sorts by key, so that nothing depends on the order of a file system.
+
+    Args:
+        sources: What `list_one` takes.
+        cache: Where sources that cannot be read at random are unpacked once.
+        progress: Called with (files listed, None) now and then.
+        list_one: Lists one source.
+
+    Returns:
+        Entries whose keys are unique.
+
+    Raises:
+        CollectionError: If a source does not exist, is damaged or empty.
+    """
     labels = label_sources(sources)
     entries: list[Entry] = []
     for source, label in zip(sources, labels, strict=True):
         num_before = len(entries)
-        for entry in list_source(source, cache):
+        for entry in list_one(source, cache):
             entries.append(
                 dataclasses.replace(entry, key=f"{label}/{entry.key}") if label else entry
             )

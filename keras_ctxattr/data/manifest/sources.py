@@ -4,7 +4,7 @@ import dataclasses
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import tensorflow as tf
@@ -163,10 +163,26 @@ def _unreadable(key: str, path: Path, error: OSError) -> Entry:
 
 def _list_tar(path: Path, named: Path | str) -> Iterator[Entry]:
     """Lists the regular files of an uncompressed tar archive; errors call it what the user does."""
-    total = path.stat().st_size
+    return list_tar(lambda: tarfile.open(path, "r:"), str(path), path.stat().st_size, named)
+
+
+def list_tar(
+    open_archive: Callable[[], tarfile.TarFile], path: str, total: int, named: Path | str
+) -> Iterator[Entry]:
+    """Lists the regular files of an uncompressed tar archive.
+
+    Args:
+        open_archive: Opens it for reading.
+        path: Where it lies, for the entries.
+        total: Its bytes.
+        named: What errors call it.
+
+    Raises:
+        CollectionError: If it is damaged.
+    """
     num_members = 0
     try:
-        with tarfile.open(path, "r:") as archive:
+        with open_archive() as archive:
             while (member := archive.next()) is not None:
                 num_members += 1
                 # The archive keeps every member it has seen: forget them, or memory grows with
@@ -176,7 +192,7 @@ def _list_tar(path: Path, named: Path | str) -> Iterator[Entry]:
                     continue
                 yield Entry(
                     key=_normalise(member.name),
-                    path=str(path),
+                    path=path,
                     offset=member.offset_data,
                     length=member.size,
                     total=total,

@@ -67,7 +67,7 @@ class TableFolder:
             )
         if (folder / _DESCRIPTION).exists():
             table = cls(folder, _read_description(folder, kind))
-            _check_same(folder, {"shard_rows": table.shard_rows, **table.config}, received)
+            check_same(folder, {"shard_rows": table.shard_rows, **table.config}, received)
             return table
         _check_empty(folder)
         description = {
@@ -226,7 +226,12 @@ def _read_description(folder: Path, kind: str) -> dict[str, Any]:
     return stored
 
 
-def _check_same(folder: Path, stored: dict[str, Any], received: dict[str, Any]) -> None:
+def check_same(folder: Path | str, stored: dict[str, Any], received: dict[str, Any]) -> None:
+    """Refuses to go on with another configuration, and names what differs.
+
+    Raises:
+        ValueError: If they differ.
+    """
     differences = [
         f"{key}={received.get(key)!r:.80} (there: {stored.get(key)!r:.80})"
         for key in sorted(stored.keys() | received.keys())
