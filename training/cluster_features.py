@@ -4,7 +4,8 @@
 
 Round 0 clusters hand-made features (or those of a module); each further round trains a network on
 random transformations of the clustered patches and clusters its features. The same command again
-resumes a run that was interrupted, and says so where it is finished; more `--rounds` go on with it.
+resumes a run that was interrupted, a clustering after its last whole stage, and says so where it is
+finished; more `--rounds` go on with it.
 Afterwards: `python -m evaluation.clusters --run runs/clusters --out results`.
 """
 
@@ -41,6 +42,8 @@ class Config:
         num_clusters: clusters of --method kmeans.
         copies: random transformations of each patch that a network is trained on.
         samples_per_cluster: samples of a half for each seed of a cluster (the paper has 4).
+        seeding: k-means that clusters start from: full, minibatch, or auto: the former while a
+            half's samples fit into a gigabyte.
         growths: how often clusters grow once they are merged (the paper has 0).
         svm_c: weight of a sample's loss in an SVM (the paper has .1).
         seed: seed of every draw, 0 to 2**31 - 1.
@@ -63,6 +66,7 @@ class Config:
     num_clusters: int = 500
     copies: int = 20
     samples_per_cluster: int = 16
+    seeding: str = "auto"
     growths: int = 4
     svm_c: float = 0.03
     seed: int = 0
@@ -73,13 +77,15 @@ def main(config: Config) -> dict[str, Any]:
     from keras_ctxattr.clustering import AlternationRecipe, alternate_clusters
     from keras_ctxattr.data.bsds import SPLITS
 
-    options: dict[str, float] = (
+    options: dict[str, Any] = (
         {"num_clusters": config.num_clusters}
         if config.method == "kmeans"
         else {
             "C": config.svm_c,
             "num_growths": config.growths,
             "samples_per_cluster": config.samples_per_cluster,
+            # Runs from before there was a choice go on.
+            **({} if config.seeding == "auto" else {"seeding": config.seeding}),
         }
     )
     recipe = AlternationRecipe(

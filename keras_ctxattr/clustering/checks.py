@@ -36,6 +36,10 @@ def check_parameters(given: Mapping[str, Any]) -> None:
             "`validation_share` must be in [0, 1) and `num_growths` at least 0. Received: "
             f"validation_share={given['validation_share']}, num_growths={given['num_growths']}"
         )
+    if given["max_negatives"] is not None and given["max_negatives"] < 1:
+        raise ValueError(
+            f"`max_negatives` must be at least 1, or None. Received: {given['max_negatives']}"
+        )
     check_seeding(given["seeding"])
 
 

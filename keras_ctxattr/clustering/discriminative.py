@@ -62,6 +62,12 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
     cluster's members. In grown clusters a sample belongs to the highest score, if it scores as much
     as three quarters of the members do where their classifiers were not trained on them.
 
+    Samples are read in chunks and never all in memory (but by full seeding, where they fit): what
+    `fit` takes grows with the number of clusters times that of features and with `cache_bytes`, and
+    with the samples by some 100 bytes each. `keras_ctxattr.clustering.memory.peak_memory_bytes` is
+    the formula. Time grows with samples times clusters: of very many samples, raise
+    `samples_per_cluster` with them and set `max_negatives`.
+
     Args:
         samples_per_cluster: samples of a half for each seed, at least 1.
         min_size: seeds of fewer members are dropped, at least 1.
@@ -83,6 +89,8 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         normalize: whether each centred sample is divided by its own length.
         validation_share: share of the discovery samples that nothing is learnt from, in [0, 1), on
             which `firing_precision_` is measured.
+        max_negatives: samples of each half of the natural world that SVMs are trained against at
+            most, drawn at random; None: all. The cost of training grows with them.
         seeding: `"full"`: seeds by k-means of a half's samples, in memory; `"minibatch"`: of
             mini-batches of them, in little memory; `"auto"`: the former where a half's samples, as
             float32, take no more than `cache_bytes`.
@@ -138,6 +146,7 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         decision_threshold: float = 0.0,
         normalize: bool = False,
         validation_share: float = 0.1,
+        max_negatives: int | None = None,
         seeding: str = "auto",
         cache_bytes: int = 1 << 30,
         devices: Sequence[str] | None = None,
@@ -158,6 +167,7 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         self.decision_threshold = decision_threshold
         self.normalize = normalize
         self.validation_share = validation_share
+        self.max_negatives = max_negatives
         self.seeding = seeding
         self.cache_bytes = cache_bytes
         self.devices = devices
@@ -209,7 +219,9 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
         self.mean_, scale = measure(table)
         generator = np.random.default_rng(self.random_state)
         rows = self._rows(table, None if self.normalize else scale)
-        halves = divide(rows, world, named, self.validation_share, generator)
+        halves = divide(
+            rows, world, named, self.validation_share, generator, max_world=self.max_negatives
+        )
         self.validation_rows_ = halves.validation.numbers
         self.history_: list[dict[str, Any]] = []
         tables = {"samples": table, **({} if world is None else {"natural_world": world})}
@@ -432,7 +444,9 @@ class DiscriminativeClustering(ClusterMixin, BaseEstimator):
 
     def _check_table(self, X: Any, *, reset: bool = True) -> Any:
         """Gives an array, or the table itself where it is one that is read in parts."""
-        if isinstance(X, ShardedArray):
+        # scikit-learn would read a mapped file of half precision into memory, to convert it.
+        is_mapped = isinstance(X, np.memmap) and X.ndim == 2 and X.dtype == np.float16
+        if isinstance(X, ShardedArray) or is_mapped:
             self._check_num_features(X.shape[1], reset)
             return X
         return validate_data(

@@ -15,6 +15,8 @@ from keras_ctxattr.data.shards import ShardedArray
 class KMeansClustering(ClusterMixin, BaseEstimator):
     """Plain k-means; every sample belongs to a cluster.
 
+    All samples are in memory, up to four times while it starts: it is for tables that fit.
+
     Args:
         num_clusters: number of centres, at least 1.
         normalize: whether samples are centred, and each divided by its own length.

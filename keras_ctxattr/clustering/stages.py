@@ -61,6 +61,8 @@ def divide(
     groups: np.ndarray,
     validation_share: float,
     generator: np.random.Generator,
+    *,
+    max_world: int | None = None,
 ) -> Halves:
     """Divides samples at random; those of one group stay together.
 
@@ -70,6 +72,7 @@ def divide(
         groups: int `[rows]`: the group of each discovery sample.
         validation_share: share of the groups that is set aside.
         generator: where the draws come from.
+        max_world: samples that a half of the natural world has at most; None: any number.
 
     Raises:
         ValueError: if a part would be empty.
@@ -92,6 +95,10 @@ def divide(
             f"of the natural world: add some. Received: n_samples={len(rows)}"
         )
     validation = rows.select(np.flatnonzero(is_held))
+    if max_world is not None:
+        worlds = [
+            half.select(np.sort(generator.permutation(len(half))[:max_world])) for half in worlds
+        ]
     return Halves(discovery=parts, world=worlds, validation=validation)
 
 

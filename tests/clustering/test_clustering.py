@@ -133,6 +133,51 @@ def test_a_table_on_the_disk_gives_the_labels_of_the_array(fitted, tmp_path):
     np.testing.assert_array_equal(again.labels_, clustering.labels_)
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_mapped_file_of_half_precision_is_read_in_parts(tmp_path, monkeypatch, normalize):
+    """All of it was once converted in memory, however large."""
+    vectors = make_concepts()[0].astype(np.float16)
+    np.save(tmp_path / "vectors.npy", vectors)
+    table = np.load(tmp_path / "vectors.npy", mmap_mode="r")
+    options = {"normalize": normalize, "num_growths": 1}
+    expected = DiscriminativeClustering(**options).fit(vectors.astype(np.float32), WORLD)
+    monkeypatch.setattr("keras_ctxattr.clustering.discriminative.validate_data", None)
+    found = DiscriminativeClustering(**options).fit(table, WORLD)
+    np.testing.assert_array_equal(found.labels_, expected.labels_)
+    np.testing.assert_array_equal(found.predict(table), expected.labels_)
+    with pytest.raises(ValueError, match="X has 24 features"):
+        narrow = copy.copy(found)
+        narrow.n_features_in_ = 3
+        narrow.predict(table)
+
+
+def test_fewer_negatives_are_drawn_from_each_half_and_find_the_concepts(monkeypatch):
+    from keras_ctxattr.clustering import stages
+
+    vectors, concepts = make_concepts()
+    seen = []
+    train = stages.train_detectors
+    monkeypatch.setattr(
+        stages,
+        "train_detectors",
+        lambda members, rows, world, **solver: (
+            seen.append(world.numbers) or train(members, rows, world, **solver)
+        ),
+    )
+    all_ = DiscriminativeClustering().fit(vectors, WORLD)
+    many = DiscriminativeClustering(max_negatives=400).fit(vectors, WORLD)
+    np.testing.assert_array_equal(many.labels_, all_.labels_)  # there are no more
+    halves = seen[:2]
+    seen.clear()
+    few = DiscriminativeClustering(max_negatives=150).fit(vectors, WORLD)
+    for half, drawn in zip(halves, seen[:2], strict=True):
+        assert len(half) == 400 and len(drawn) == len(set(drawn)) == 150
+        assert set(drawn) < set(half) and (np.diff(drawn) > 0).all()
+        assert drawn.max() > half[300]  # from all of it, not its beginning
+    shares = [np.bincount(concepts[rows] + 1).max() / len(rows) for rows in few.members_]
+    assert np.mean(shares) > 0.8
+
+
 def test_little_memory_gives_nearly_the_same_clusters(fitted):
     _, vectors, concepts = fitted
     little = DiscriminativeClustering(cache_bytes=300 * 24 * 4).fit(vectors, WORLD)
@@ -322,6 +367,7 @@ def test_the_shared_contract(kind):
         ({"validation_share": 1.0}, "[0, 1)"),
         ({"num_growths": -1}, "at least 0"),
         ({"grown_size": 0}, "at least 1"),
+        ({"max_negatives": 0}, "`max_negatives` must be at least 1, or None"),
     ],
 )
 def test_bad_parameters_are_one_line_with_what_came(options, words):

@@ -9,6 +9,7 @@ from typing import Any
 from keras_ctxattr.backbones.networks import BACKBONES
 from keras_ctxattr.clustering.discriminative import DiscriminativeClustering
 from keras_ctxattr.clustering.kmeans import KMeansClustering
+from keras_ctxattr.clustering.seeding import check_seeding
 from keras_ctxattr.data.bsds import SPLITS
 from keras_ctxattr.layers.transformation import draw_transformations
 
@@ -117,6 +118,7 @@ class AlternationRecipe:
         object.__setattr__(self, "clustering", {**_OPTIONS[self.method], **self.clustering})
         kind = METHODS[self.method]
         _check_names("clustering", self.clustering, kind.__init__, {"self", "random_state"})
+        check_seeding(self.clustering.get("seeding", "auto"))
         draw_transformations(1, **self.transformations, seed=0)  # checks their ranges
 
     def make_clustering(self, seed: int) -> DiscriminativeClustering | KMeansClustering:
