@@ -53,7 +53,8 @@ def load_tensorflow() -> None:
             os.dup2(nothing.fileno(), 2)
         import tensorflow as tf
 
-        tf.config.list_logical_devices()
+        if "TF_CONFIG" not in os.environ:  # else workers must be told of each other before
+            tf.config.list_logical_devices()
     finally:
         os.dup2(kept, 2)
         os.close(kept)

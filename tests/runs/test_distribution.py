@@ -211,6 +211,24 @@ def test_plain_keras_still_needs_what_keras_faults_contains(photographs, tmp_pat
         assert "reduce" in said
 
 
+@pytest.mark.slow
+def test_the_command_opens_workers_before_tensorflow_opens_its_devices(photographs, tmp_path):
+    """It once asked TensorFlow for its devices first, to silence it, and no worker could start."""
+    task = {"cluster": {"worker": free_ports(1)}, "task": {"type": "worker", "index": 0}}
+    words = f"--images {photographs} --run {tmp_path / 'run'} --distribute multiworker --steps 1"
+    done = subprocess.run(
+        [sys.executable, "-m", "training.pretrain_context", *words.split()],
+        env={**os.environ, "TF_CONFIG": json.dumps(task)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    # It gets as far as the photographs, which are too small for this recipe.
+    assert "Collective ops" not in done.stderr
+    assert "At least one photograph must be usable" in done.stderr, done.stderr
+
+
 # ---- without other processes --------------------------------------------------------------------
 
 

@@ -193,7 +193,13 @@ def open_devices(distribute: str = "none", *, deadline_minutes: float = 10.0) ->
     worker, num_workers = _read_cluster()
     waiting = f"waited {deadline_minutes:g} minutes for all of {num_workers} workers to start"
     with Deadline(60 * deadline_minutes, waiting):
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        try:
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        except RuntimeError as error:
+            raise ValueError(
+                "The devices of several workers must be opened before TensorFlow computes "
+                f"anything; call `open_devices` first. Received: {error}"
+            ) from error
     return Devices(
         strategy=strategy,
         worker=worker,
