@@ -15,6 +15,7 @@ from keras_ctxattr.cli import (  # noqa: F401 - each adds its commands to `app`
     check,
     compare,
     curate,
+    encode,
     index,
     learn,
     mine,
