@@ -1,6 +1,6 @@
 """How fast each stage is, beside a plain way to do the same, in one run on one machine.
 
-    python -m evaluation.speed [--only context|svm|search|index|detection|contours|mining]
+    python -m evaluation.speed [--only context|svm|search|index|detection|contours|mining|scale]
         [--images PHOTOS] [--json FILE]
 
 Gives `{name: {value, baseline, ratio}}`. Both sides alternate and medians are taken, so that other
@@ -26,13 +26,17 @@ import tensorflow as tf
 from rich.console import Console
 
 from evaluation import (
+    speed_clusters_at_size,
     speed_context,
     speed_contours,
     speed_detection,
     speed_index,
+    speed_jobs,
+    speed_large_search,
     speed_mining,
     speed_search,
     speed_svm,
+    speed_workers,
 )
 from evaluation.checks import check_counts, check_positive, check_seed
 from evaluation.report import print_table
@@ -149,6 +153,17 @@ def _measure_mining(config: Config) -> speed_context.Measurements:
     )
 
 
+def _measure_scale(config: Config) -> speed_context.Measurements:
+    images = config.images or _sample_images()
+    rounds = min(3, config.rounds)
+    return {
+        **speed_jobs.measure(speed_jobs.Workload(images=images, rounds=rounds)),
+        **speed_workers.measure(speed_workers.Workload(images=images, rounds=rounds)),
+        **speed_large_search.measure(speed_large_search.Workload(seed=config.seed)),
+        **speed_clusters_at_size.measure(speed_clusters_at_size.Workload(seed=config.seed)),
+    }
+
+
 # Name of a stage -> what measures it; a stage adds its line here.
 STAGES: dict[str, Callable[[Config], speed_context.Measurements]] = {
     "context": _measure_context,
@@ -158,6 +173,7 @@ STAGES: dict[str, Callable[[Config], speed_context.Measurements]] = {
     "detection": _measure_detection,
     "contours": _measure_contours,
     "mining": _measure_mining,
+    "scale": _measure_scale,
 }
 
 

@@ -134,7 +134,7 @@ class Devices:
                 step = tf.cast(tf.stack([0, device << 20]), variable.dtype)
                 variable.assign(variable.value + step)
 
-        tf.function(lambda: self.strategy.run(own))()  # type: ignore[union-attr]
+        tf.function(lambda: self.strategy.run(own))()
 
     def checkpoints_due(self, minutes: float, steps: int) -> dict[str, Any]:
         """Gives `Checkpointer`'s `every_minutes` and `every_steps`.
