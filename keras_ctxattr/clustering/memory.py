@@ -88,11 +88,12 @@ def memory_of_stages(
     num_threads: int | None = None,
 ) -> dict[str, int]:
     """Gives what a process holds in each stage at most, bytes; see `peak_memory_bytes`."""
+    world = -(-num_samples // 2) if num_world is None else num_world
     size = _Size(
         parameters=parameters,
         num_features=num_features,
         half=-(-num_samples // (4 if num_world is None else 2)),
-        num_negatives=-(-num_samples // 2) if num_world is None else num_world,
+        num_negatives=min(world, 2 * (parameters["max_negatives"] or world)),
         num_threads=num_threads or os.cpu_count() or 1,
     )
     kept = RUNTIME_BYTES + _SAMPLE_BYTES * (num_samples + (num_world or 0))

@@ -48,6 +48,12 @@ def test_with_as_many_clusters_more_samples_cost_their_numbers_alone():
         assert more[name] - many[name] == 120 * 10**7
 
 
+def test_fewer_negatives_need_less_and_more_than_there_are_the_same():
+    whole = stages(cache_bytes=1 << 30)
+    assert stages(cache_bytes=1 << 30, max_negatives=100)["training"] < whole["training"]
+    assert stages(max_negatives=10**6) == stages()
+
+
 def test_each_device_has_its_own_cache_and_mini_batches_need_less():
     one, two = stages(devices=["CPU:0"]), stages(devices=["CPU:0", "CPU:1"])
     assert two["training"] > one["training"]
