@@ -5,7 +5,7 @@ happens where one is gone; `deadline` ends every wait;
 `keras_faults` contains what Keras does wrong.
 """
 
-from keras_ctxattr.runs.distribution.deadline import EXIT_CODE, Deadline, Heartbeat
+from keras_ctxattr.runs.distribution.deadline import Deadline, Heartbeat
 from keras_ctxattr.runs.distribution.devices import DISTRIBUTIONS, Devices, open_devices
 from keras_ctxattr.runs.distribution.keras_faults import apply_summed, contained
 from keras_ctxattr.runs.distribution.workers import (
@@ -19,7 +19,6 @@ from keras_ctxattr.runs.distribution.workers import (
 
 __all__ = [
     "DISTRIBUTIONS",
-    "EXIT_CODE",
     "Deadline",
     "Devices",
     "FollowedRun",

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 import sys
-import threading
-import time
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
 import keras
 
-EXIT_CODE = 75  # "try again" of sysexits.h: a scheduler may start the job anew
+# What the watching process runs: "p" postpones, "s" suspends, the end of its input ends it.
+_WATCHER = """
+import os, select, signal, sys, time
+seconds, watched, line = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+end = time.monotonic() + seconds
+while True:
+    left = None if end is None else max(0.0, end - time.monotonic())
+    if not select.select([0], [], [], left)[0]:
+        os.write(2, (line + "\\n").encode())
+        os.kill(watched, signal.SIGKILL)
+        break
+    told = os.read(0, 4096)
+    if not told:
+        break
+    end = None if told.endswith(b"s") else time.monotonic() + seconds
+"""
 
 
 class Deadline(AbstractContextManager["Deadline"]):
-    """Ends the process, with one line, if nothing was heard of for too long.
+    """Kills this process, after one line, if nothing was heard of it for too long.
 
-    A wait inside TensorFlow for a worker that is gone cannot be interrupted: only the end of the
-    process ends it. What is written appears whole or not at all, so that nothing is lost by it.
+    A wait inside TensorFlow for a worker that is gone cannot be interrupted, and keeps Python's
+    other threads waiting too: so it is another process that watches. What is written appears whole
+    or not at all, so that nothing is lost by it.
 
     Args:
         seconds: between two calls of `postpone`, or before the block ends.
@@ -33,12 +49,20 @@ class Deadline(AbstractContextManager["Deadline"]):
     def __init__(self, seconds: float, what: str) -> None:
         self.seconds = seconds
         self.what = what
-        self._end = float("inf")
-        self._over = threading.Event()
+        self._watcher: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Deadline:
-        self.postpone()
-        threading.Thread(target=self._watch, daemon=True).start()
+        line = (
+            f"This worker {self.what}: see what the others say, and give the same command on all "
+            "of them again; it goes on from the last checkpoint."
+        )
+        words = [sys.executable, "-S", "-c", _WATCHER, str(self.seconds), str(os.getpid()), line]
+        self._watcher = subprocess.Popen(
+            words,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for who is watched
+        )
         return self
 
     def __exit__(
@@ -47,25 +71,23 @@ class Deadline(AbstractContextManager["Deadline"]):
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._over.set()
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None and watcher.stdin is not None:
+            watcher.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                watcher.wait(timeout=10)
 
     def postpone(self) -> None:
         """Begins the wait anew."""
-        self._end = time.monotonic() + self.seconds
+        self._tell(b"p")
 
     def suspend(self) -> None:
         """Waits for nothing until `postpone` is called."""
-        self._end = float("inf")
+        self._tell(b"s")
 
-    def _watch(self) -> None:
-        while not self._over.wait(min(1.0, self.seconds / 4)):
-            if time.monotonic() > self._end:
-                sys.stderr.write(
-                    f"This worker {self.what}: see what the others say, and give the same command "
-                    "on all of them again; it goes on from the last checkpoint.\n"
-                )
-                sys.stderr.flush()
-                os._exit(EXIT_CODE)
+    def _tell(self, word: bytes) -> None:
+        if self._watcher is not None and self._watcher.stdin is not None:
+            self._watcher.stdin.write(word)
 
 
 class Heartbeat(keras.callbacks.Callback):
