@@ -21,6 +21,10 @@ from keras_ctxattr.jobs.workers import Job, Note, Seat, Workers
 
 _PARENT_SECONDS = 1.0  # between two looks whether the parent is still there
 _END_SECONDS = 10.0
+_HINT = (
+    " before it was ready (a script that starts workers must be a file, and do so under `if "
+    "__name__ == '__main__':`)"
+)
 
 
 class WorkerLostError(Exception):
@@ -48,6 +52,7 @@ class ProcessWorker:
         arguments = (theirs, workers.seat(number), os.getpid())
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         self._silence = ""
+        self._is_killed = False
         self._limit = workers.silent_seconds
         try:
             with _watch(self, workers.start_seconds):
@@ -55,6 +60,9 @@ class ProcessWorker:
                 theirs.close()  # or the end of the process would not end the pipe
                 self._say(job)
                 self.pid: int = self._hear().unwrap()
+        except WorkerLostError as error:
+            self.close()
+            raise WorkerLostError(f"{error}{'' if self._silence else _HINT}") from error
         except BaseException:
             self.close()
             raise
@@ -65,6 +73,8 @@ class ProcessWorker:
         Raises:
             WorkerLostError: If the process died or fell silent; it cannot be used any more.
         """
+        if self._is_killed:  # what it said before it died may still be in the pipe
+            raise self._lost()
         try:
             with _watch(self, self._limit) as heard:
                 self._say(unit)
@@ -79,7 +89,7 @@ class ProcessWorker:
 
     def kill(self, reason: str = "") -> None:
         """Ends it at once; whoever waits for it is told."""
-        self._silence = reason
+        self._silence, self._is_killed = reason, True
         with contextlib.suppress(ValueError):  # closed already
             self._process.kill()
 

@@ -103,9 +103,11 @@ def test_a_job_that_cannot_be_loaded_is_an_error_at_once(workers):
     settings = dataclasses.replace(workers, tries=2, num_workers=1)
     with (
         open_pool(Refuse(dies=True), settings) as pool,
-        pytest.raises(JobError, match="lost 2 workers"),
+        pytest.raises(JobError, match="lost 2 workers") as caught,
     ):
         pool.call(1, "1")
+    if workers.engine == "local":
+        assert "ended with code 7 before it was ready (a script" in str(caught.value)
 
 
 def test_pinned_workers_have_cores_of_their_own(workers, tmp_path):
@@ -199,7 +201,8 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch):
 
 @pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_one_line():
-    pytest.importorskip("ray")
+    ray = pytest.importorskip("ray")
+    ray.shutdown()  # a process that has a cluster keeps to it
     nowhere = Workers(engine="ray", address="127.0.0.1:1")
     with (
         pytest.raises(ConnectionError, match=r"none at 127\.0\.0\.1:1") as caught,

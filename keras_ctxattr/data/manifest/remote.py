@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import importlib
 import tarfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from keras_ctxattr.data.manifest.sources import TAR_SUFFIXES, Entry, list_tar
+from keras_ctxattr.data.manifest.sources import (
+    COMPRESSED_TAR_SUFFIXES,
+    TAR_SUFFIXES,
+    Entry,
+    list_tar,
+)
 from keras_ctxattr.data.manifest.table import CollectionError
 
 _PAUSES = (1.0, 4.0)  # seconds before another try
 # Of one object: it is recorded as skipped. Whatever else goes wrong is the store's: the job stops.
 _OF_THE_OBJECT = (FileNotFoundError, PermissionError, IsADirectoryError)
+
+_NO_ANSWER = (
+    "A store of photographs must answer; look at the network and the credentials, and give the "
+    "same command again, it goes on where it stopped. Received: {}: {}"
+)
+
+
+class StoreError(CollectionError):
+    """A store that does not answer, which is no fault of an image or an archive. One line."""
 
 
 def is_url(source: str) -> bool:
@@ -38,11 +51,27 @@ def list_remote(source: str) -> Iterator[Entry]:
         if any(part.startswith(".") for part in key.split("/")[:-1]):  # of hidden folders
             continue
         if path.lower().endswith(TAR_SUFFIXES):
-            members = list_tar(functools.partial(_open_tar, system, path), url, size, url)
+            members = _list_archive(system, path, url, size)
             yield from _prefix(members, key, url) if key else members
+        elif path.lower().endswith(COMPRESSED_TAR_SUFFIXES):
+            yield _skip_compressed(key, url)
         else:
             name = key or path.rsplit("/", 1)[-1]
             yield Entry(key=name, path=url, length=size, total=size, must_be_image=not key)
+
+
+def _list_archive(system: Any, path: str, url: str, size: int) -> Iterator[Entry]:
+    """Lists an archive; what is wrong with the store is told apart from what is wrong with it."""
+
+    def open_archive() -> tarfile.TarFile:
+        return tarfile.open(fileobj=_insist(url, lambda: system.open(path, "rb")), mode="r:")
+
+    try:
+        yield from list_tar(open_archive, url, size, url)
+    except (CollectionError, *_OF_THE_OBJECT):
+        raise
+    except Exception as error:
+        raise StoreError(_NO_ANSWER.format(url, _in_a_line(error))) from error
 
 
 def _prefix(members: Iterator[Entry], key: str, url: str) -> Iterator[Entry]:
@@ -50,12 +79,20 @@ def _prefix(members: Iterator[Entry], key: str, url: str) -> Iterator[Entry]:
     try:
         for member in members:
             yield dataclasses.replace(member, key=f"{key}/{member.key}")
-    except (CollectionError, OSError) as error:
+    except StoreError:
+        raise
+    except (CollectionError, *_OF_THE_OBJECT) as error:
         yield Entry(key=key, path=url, skip=f"unreadable: {error}")
 
 
-def _open_tar(system: Any, path: str) -> tarfile.TarFile:
-    return tarfile.open(fileobj=system.open(path, "rb"), mode="r:")
+def _skip_compressed(key: str, url: str) -> Entry:
+    """Skips a compressed archive among others; one that was named itself is an error."""
+    if not key:
+        raise CollectionError(
+            "An archive at a URL is read at random and must not be compressed; store it as .tar. "
+            f"Received: {url}"
+        )
+    return Entry(key=key, path=url, skip="unreadable: a compressed archive; store it as .tar")
 
 
 def read_remote(url: str, start: int, count: int) -> bytes:
@@ -68,7 +105,7 @@ def read_remote(url: str, start: int, count: int) -> bytes:
 
     Raises:
         OSError: If there is no such object, or it may not be read.
-        CollectionError: If the store does not answer.
+        StoreError: If the store does not answer.
     """
     system, path = open_file_system(url)
     return _insist(url, lambda: system.cat_file(path, start=start, end=start + count))
@@ -105,11 +142,7 @@ def _insist(url: str, ask: Callable[[], Any]) -> Any:
     except _OF_THE_OBJECT:
         raise
     except Exception as error:
-        raise CollectionError(
-            "A store of photographs must answer; look at the network and the credentials, and give "
-            f"the same command again, it goes on where it stopped. Received: {url}: "
-            f"{_in_a_line(error)}"
-        ) from error
+        raise StoreError(_NO_ANSWER.format(url, _in_a_line(error))) from error
 
 
 def _in_a_line(error: Exception) -> str:
