@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import time
 import warnings
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from keras_ctxattr.jobs.hosting import Host
 from keras_ctxattr.jobs.local import WorkerLostError
 from keras_ctxattr.jobs.workers import Job, Note, Workers
 
+_KNOCK_SECONDS = 10.0
 _STORE_BYTES = 128 * 2**20  # of Ray's object store: units and results are small
 _POLL_SECONDS = 0.5
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -44,6 +46,13 @@ def import_ray() -> Any:
     return ray
 
 
+def _knock(address: str) -> None:
+    """Raises an `OSError` where nobody listens: Ray would go on asking for five minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
+
+
 @contextlib.contextmanager
 def ray_session(workers: Workers) -> Iterator[Any]:
     """Connects to a cluster or starts Ray here, without its dashboard; at the end it is let go.
@@ -61,6 +70,7 @@ def ray_session(workers: Workers) -> Iterator[Any]:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if workers.address is not None:
+            _knock(workers.address)
             ray.init(address=workers.address, **quiet)
         else:
             ray.init(
