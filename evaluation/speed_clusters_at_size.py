@@ -8,7 +8,8 @@ The samples lie around a few hundred centres, in shards on the disk.
 - `clusters_purity`, `clusters_coverage`: of `DiscriminativeClustering` from either seeds, by the
   centres that the samples were drawn around.
 - `clusters_memory_N`: megabytes that clustering N samples adds to a process of its own, at its
-  highest; the baseline is what `keras_ctxattr.clustering.memory` says of it.
+  highest; the baseline is what `keras_ctxattr.clustering.memory` says of it. oneDNN is off, as
+  that formula has it; `clusters_memory_N_onednn` is the largest N with it.
 - `clusters_svm_devices`: SVMs per second that two logical processors of one core each solve; the
   baseline is one of them. `same_bits` is 1 where both found the same.
 """
@@ -73,7 +74,9 @@ def measure(workload: Workload) -> Measurements:
         folder = Path(name)
         found = _measure_seeding(workload, folder / "seeded")
         for count in workload.num_samples:
-            found[f"clusters_memory_{count}"] = _measure_memory(workload, count, folder)
+            write_samples(workload, count, folder / str(count))
+            found[f"clusters_memory_{count}"] = _measure_memory(workload, count, folder, "0")
+        found[f"clusters_memory_{count}_onednn"] = _measure_memory(workload, count, folder, "1")
     return found | {"clusters_svm_devices": _measure_devices(workload)}
 
 
@@ -130,11 +133,12 @@ def _beside(*, full: float, minibatch: float) -> dict[str, float]:
 # --- Memory ---
 
 
-def _measure_memory(workload: Workload, count: int, folder: Path) -> dict[str, float]:
+def _measure_memory(workload: Workload, count: int, folder: Path, onednn: str) -> dict[str, float]:
     shards = folder / str(count)
-    write_samples(workload, count, shards)
     flags = _flags(workload, cache_bytes=workload.cache_bytes)
-    told = _run_apart("clusters_memory", {"features": shards, **flags})
+    told = _run_apart(
+        "clusters_memory", {"features": shards, **flags}, TF_ENABLE_ONEDNN_OPTS=onednn
+    )
     config = clusters_memory.Config(features=shards, **flags)
     stages = memory_of_stages(
         config.make_clustering().get_params(),
@@ -174,13 +178,18 @@ def _measure_devices(workload: Workload) -> dict[str, float]:
     }
 
 
-def _run_apart(module: str, flags: Mapping[str, Any]) -> dict[str, Any]:
+def _run_apart(module: str, flags: Mapping[str, Any], **variables: str) -> dict[str, Any]:
     """Gives the line of JSON that a program of ours prints, in a process of its own."""
     command = [sys.executable, "-m", f"evaluation.{module}"]
     for name, value in flags.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
-    variables = {**os.environ, "CTXATTR_DEBUG": "1"}  # `evaluation` leaves TensorFlow unstarted
+    # With CTXATTR_DEBUG `evaluation` leaves TensorFlow unstarted.
     answer = subprocess.run(
-        command, check=True, capture_output=True, text=True, timeout=_DEADLINE, env=variables
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=_DEADLINE,
+        env={**os.environ, "CTXATTR_DEBUG": "1", **variables},
     )
     return json.loads(answer.stdout.splitlines()[-1])

@@ -20,7 +20,7 @@ SMALL = Workload(
 )
 
 
-@pytest.mark.slow  # four processes that each start TensorFlow
+@pytest.mark.slow  # five processes that each start TensorFlow
 def test_every_figure_has_value_baseline_and_ratio():
     figures = speed_clusters_at_size.measure(SMALL)
     assert set(figures) == {
@@ -30,6 +30,7 @@ def test_every_figure_has_value_baseline_and_ratio():
         "clusters_coverage",
         "clusters_memory_1000",
         "clusters_memory_2000",
+        "clusters_memory_2000_onednn",
         "clusters_svm_devices",
     }
     for one in figures.values():

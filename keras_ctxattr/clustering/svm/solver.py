@@ -84,8 +84,8 @@ def fit_linear_svms(
     Memory: `cache_bytes`, once for the rows and once for what scores them at most; and float32
     vectors of num_features + 1: 6 144 of negatives that pass through, the positives of a block
     and 8 a cluster of it, and up to 3 000 features 3 (num_features + 1) of moments. A block has up
-    to 512 clusters. TensorFlow takes some 50 MB by itself. `keras_ctxattr.clustering.memory` has
-    the formula.
+    to 512 clusters. TensorFlow takes some 50 MB by itself, and oneDNN what
+    `keras_ctxattr.clustering.memory` says, which has the formula.
 
     Args:
         positives: float `[num_positives, num_features]`: an array, or a table that is indexed like

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from keras_ctxattr.runs.callbacks.steps import StepCallback
 
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ class CollapseGuard(StepCallback):
 
     def _add_rate(self, num_steps: int) -> None:
         count, total = self._rates
-        rate = float(self.model.optimizer.learning_rate.numpy())
+        rate = float(np.asarray(self.model.optimizer.learning_rate))
         self._rates = (count + num_steps, total + num_steps * rate)
 
     def _check(self, means: dict[str, float]) -> None:

@@ -171,7 +171,7 @@ class MetricsLog(StepCallback):
         """Writes the row."""
         super().on_epoch_end(epoch, logs)
         values = {
-            "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
+            "learning_rate": float(np.asarray(self.model.optimizer.learning_rate)),
             **(logs or {}),
         }
         seconds = round(self.clock.elapsed_seconds, 3)
