@@ -4,6 +4,7 @@ The scripts of `training` and `evaluation` share the latter two.
 """
 
 import contextlib
+import multiprocessing
 import os
 import sys
 import time
@@ -53,7 +54,9 @@ def load_tensorflow() -> None:
             os.dup2(nothing.fileno(), 2)
         import tensorflow as tf
 
-        if "TF_CONFIG" not in os.environ:  # else workers must be told of each other before
+        # Workers of TF_CONFIG must be told of each other before; those that a script started, for
+        # which its imports are done again, of their number of threads.
+        if "TF_CONFIG" not in os.environ and multiprocessing.parent_process() is None:
             tf.config.list_logical_devices()
     finally:
         os.dup2(kept, 2)

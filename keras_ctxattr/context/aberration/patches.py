@@ -97,7 +97,7 @@ def _place_patches(batch: dict[str, tf.Tensor], config: PositionConfig) -> dict[
     size = tf.gather(sizes, image)  # [patch, axis]
     room = tf.cast(size - config.patch_size + 1, tf.float32)
     draws = tf.random.stateless_uniform(
-        [config.images_per_batch * config.patches_per_image, 2], batch["seed"]
+        [config.images_per_batch * config.patches_per_image, 2], batch["seed"][0]
     )
     corner = tf.cast(draws * room, tf.int32)
     centre = (tf.cast(corner, tf.float32) + config.patch_size / 2) / tf.cast(size, tf.float32)
