@@ -54,9 +54,10 @@ def load_tensorflow() -> None:
             os.dup2(nothing.fileno(), 2)
         import tensorflow as tf
 
-        # Workers of TF_CONFIG must be told of each other before; those that a script started, for
-        # which its imports are done again, of their number of threads.
-        if "TF_CONFIG" not in os.environ and multiprocessing.parent_process() is None:
+        # Workers of TF_CONFIG must be told of each other before; those that a script started, where
+        # its imports are done again, of their number of threads.
+        is_worker = multiprocessing.current_process().name != "MainProcess"
+        if "TF_CONFIG" not in os.environ and not is_worker:
             tf.config.list_logical_devices()
     finally:
         os.dup2(kept, 2)
