@@ -158,7 +158,7 @@ def _measure_scale(config: Config) -> speed_context.Measurements:
     rounds = min(3, config.rounds)
     return {
         **speed_jobs.measure(speed_jobs.Workload(images=images, rounds=rounds)),
-        **speed_workers.measure(speed_workers.Workload(images=images, rounds=rounds)),
+        **speed_workers.measure(speed_workers.Workload(images=images, rounds=min(2, rounds))),
         **speed_large_search.measure(speed_large_search.Workload(seed=config.seed)),
         **speed_clusters_at_size.measure(speed_clusters_at_size.Workload(seed=config.seed)),
     }

@@ -47,6 +47,11 @@ class Config:
         growths: how often clusters grow once they are merged (the paper has 0).
         svm_c: weight of a sample's loss in an SVM (the paper has .1).
         seed: seed of every draw, 0 to 2**31 - 1.
+        distribute: none; mirrored, for all GPUs of the machine; or multiworker, for processes
+            that TF_CONFIG names, see docs/scale.md. They share the batches that networks learn
+            from; all the rest the first of them does.
+        deadline_minutes: how long workers wait for each other, and so for the first one's
+            clustering, before they give up.
     """
 
     images: list[str]
@@ -70,13 +75,17 @@ class Config:
     growths: int = 4
     svm_c: float = 0.03
     seed: int = 0
+    distribute: str = "none"
+    deadline_minutes: float = 600.0
 
 
 def main(config: Config) -> dict[str, Any]:
     """Runs the rounds, or goes on with them, and gives the summary of the run."""
     from keras_ctxattr.clustering import AlternationRecipe, alternate_clusters
     from keras_ctxattr.data.bsds import SPLITS
+    from keras_ctxattr.runs.distribution import open_devices
 
+    devices = open_devices(config.distribute, deadline_minutes=config.deadline_minutes)
     options: dict[str, Any] = (
         {"num_clusters": config.num_clusters}
         if config.method == "kmeans"
@@ -111,6 +120,7 @@ def main(config: Config) -> dict[str, Any]:
             rounds=config.rounds,
             start=config.start,
             seed=config.seed,
+            devices=devices,
             progress=progress,
         )
 

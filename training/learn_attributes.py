@@ -49,6 +49,7 @@ class Config:
             projection; 0 freezes it.
         seed: seed of every draw, 0 to 2**31 - 1.
         distribute: none, mirrored or multiworker, as for training.pretrain_context; --unit patch.
+        deadline_minutes: how long workers wait for each other before they give up.
     """
 
     clusters: Path
@@ -67,6 +68,7 @@ class Config:
     backbone_rate: float | None = None
     seed: int = 0
     distribute: str = "none"
+    deadline_minutes: float = 10.0
 
     def __post_init__(self) -> None:
         """Checks what no recipe checks."""
@@ -90,6 +92,8 @@ def main(config: Config) -> dict[str, Any]:
     from keras_ctxattr.clustering import open_round
     from keras_ctxattr.runs.distribution import open_devices
 
+    # Before the backbone is loaded, which opens TensorFlow's devices.
+    devices = open_devices(config.distribute, deadline_minutes=config.deadline_minutes)
     given: dict[str, Any] = {
         "num_attributes": config.bits,
         "alpha": config.alpha,
@@ -124,7 +128,7 @@ def main(config: Config) -> dict[str, Any]:
         vectors=clusters.vectors,
         source=source,
         seed=config.seed,
-        devices=open_devices(config.distribute),
+        devices=devices,
     )
 
 

@@ -170,6 +170,12 @@ class AttributeHasher(keras.Model):
         return bool(self._settings["normalize"])
 
     @property
+    def drawing_layers(self) -> list[keras.layers.Layer]:
+        """The layers that draw for the whole batch, however many devices share it."""
+        transformation = self.transformation if self.backbone is not None else None
+        return [] if transformation is None else [transformation]
+
+    @property
     def _sample_shape(self) -> tuple[int | None, ...]:
         """The shape of samples, the batch's being None."""
         if self.backbone is None:

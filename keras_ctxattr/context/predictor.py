@@ -161,9 +161,10 @@ class ContextPredictor(keras.Model):
         if seeds is None:
             return self._process(batch, batch["corners"], training)
         # Each group has draws of its own, whichever device it is on.
-        groups = ops.split(batch["corners"], seeds.shape[0])
+        # Not split: TensorFlow has no kernel for that of integers on a GPU.
+        groups = ops.reshape(batch["corners"], (seeds.shape[0], -1, 3))
         patches = []
-        for seed, corners in zip(ops.unstack(seeds), groups, strict=True):
+        for seed, corners in zip(ops.unstack(seeds), ops.unstack(groups), strict=True):
             self._set_seeds(seed)
             patches.append(self._process(batch, corners, training))
         return patches[0] if len(patches) == 1 else ops.concatenate(patches)

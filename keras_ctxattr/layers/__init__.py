@@ -15,7 +15,7 @@ from keras_ctxattr.layers.patches import PatchCutter
 from keras_ctxattr.layers.pooling import CeilMaxPooling2D
 from keras_ctxattr.layers.processing import PatchProcessing
 from keras_ctxattr.layers.regions import RegionMaxPooling2D
-from keras_ctxattr.layers.synchronized import SynchronizedBatchNormalization
+from keras_ctxattr.layers.synchronized import SynchronizedBatchNormalization, SynchronizedDropout
 from keras_ctxattr.layers.transformation import RandomTransformation
 from keras_ctxattr.layers.warping import RegionWarping
 
@@ -39,5 +39,6 @@ __all__ = [
     "RegionWarping",
     "SmallMapConv2D",
     "SynchronizedBatchNormalization",
+    "SynchronizedDropout",
     "WithinChannelNormalization",
 ]

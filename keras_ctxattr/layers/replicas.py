@@ -58,13 +58,29 @@ def mean_over_replicas(values: Any) -> Any:
     return sum_over_replicas(values) / num_replicas() if _is_distributed() else values
 
 
-def first_row(count: int) -> Any:
+def first_row(count: Any) -> Any:
     """Gives the place of this replica's first row among the rows of all replicas, int32 `[]`.
 
     Args:
         count: rows of each replica.
     """
     return count * _context().replica_id_in_sync_group if _is_distributed() else 0
+
+
+def own_rows(values: Any, count: Any) -> Any:
+    """Gives this replica's rows of what was made for the rows of all replicas.
+
+    So a draw is the same on every replica, and each takes its part: samples are treated as they
+    would be on one device.
+
+    Args:
+        values: `[replicas * count, ...]`, the same on every replica.
+        count: rows of each replica.
+    """
+    if not _is_distributed():
+        return values
+    first = first_row(count)
+    return values[first : first + count]
 
 
 def share_of_sum(value: Any) -> Any:

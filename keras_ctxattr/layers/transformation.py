@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ctxattr.layers.replicas import num_replicas, own_rows
+
 FULL_SCALE = 255.0
 _NUM_DRAWS = 9  # a patch
 _LIMITS = {
@@ -86,7 +88,7 @@ def draw_transformations(
     Raises:
         ValueError: If a range is impossible.
     """
-    _check_ranges(
+    check_transformations(
         {
             "shift": shift,
             "scale": scale,
@@ -136,7 +138,8 @@ class RandomTransformation(keras.layers.Layer):
 
     It makes copies of a cluster's members from which a network learns what a cluster is, whatever
     the place, size, direction and light. Only in training. Computes in float32 under every dtype
-    policy. `draw_transformations` and `apply_transformation` are its two halves.
+    policy. `draw_transformations` and `apply_transformation` are its two halves. Several devices
+    that share a batch transform its patches as one would.
 
     Call arguments:
         patches: uint8 (or float32 on the 0-255 scale) `[patches, size, size, 3]`, `size` static.
@@ -186,7 +189,7 @@ class RandomTransformation(keras.layers.Layer):
         self.shift, self.scale, self.rotation = shift, scale, rotation
         self.contrast, self.brightness = contrast, brightness
         self.saturation, self.hue, self.flip = saturation, hue, flip
-        _check_ranges(self._ranges())
+        check_transformations(self._ranges())
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
@@ -208,10 +211,12 @@ class RandomTransformation(keras.layers.Layer):
         patches = ops.cast(patches, "float32")
         if not training:
             return patches
-        transformations = draw_transformations(
-            ops.shape(patches)[0], **self._ranges(), seed=self.seed_generator
+        count = ops.shape(patches)[0]
+        drawn = draw_transformations(
+            count * num_replicas(), **self._ranges(), seed=self.seed_generator
         )
-        return apply_transformation(patches, transformations)
+        own = {name: own_rows(values, count) for name, values in vars(drawn).items()}
+        return apply_transformation(patches, Transformations(**own))
 
     def compute_output_spec(self, patches: Any, training: bool | None = None) -> keras.KerasTensor:
         """Gives the shape and dtype of the transformed patches."""
@@ -225,7 +230,15 @@ class RandomTransformation(keras.layers.Layer):
         return {name: getattr(self, name) for name in _LIMITS}
 
 
-def _check_ranges(ranges: Mapping[str, float]) -> None:
+def check_transformations(ranges: Mapping[str, float]) -> None:
+    """Refuses ranges that `draw_transformations` would refuse.
+
+    Args:
+        ranges: Some of its arguments, by name.
+
+    Raises:
+        ValueError: If a range is impossible.
+    """
     for name, value in ranges.items():
         low, high = _LIMITS[name]
         if not low <= value <= high:  # NaN too

@@ -15,7 +15,6 @@ from keras_ctxattr.search import ImageIndex, index_photographs, spreading
 from keras_ctxattr.search.store import IndexStore
 from tests.clustering.concepts import write_concepts
 from tests.jobs.deadly import DeadlyJob
-from tests.search.learnt import learn_small_module
 
 LOCAL = Workers(num_workers=2, start_seconds=120, silent_seconds=120)
 
@@ -26,11 +25,6 @@ def photographs(tmp_path_factory):
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     (folder / "notes.txt").write_text("no image")
     return folder
-
-
-@pytest.fixture(scope="module")
-def module(photographs, tmp_path_factory):
-    return learn_small_module(photographs, tmp_path_factory.mktemp("learnt"))
 
 
 @pytest.fixture(scope="module")

@@ -175,6 +175,34 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     wait_until(lambda: not any(map(is_running, pids)), 30)
 
 
+def test_processes_of_a_script_of_evaluation_set_their_threads(tmp_path):
+    # Its imports are done again in every process: they opened TensorFlow's devices there, after
+    # which the number of threads was set for good.
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import evaluation
+            from keras_ctxattr.jobs import Workers, open_pool
+            from tests.jobs.toys import CountThreads
+
+            if __name__ == "__main__":
+                with open_pool(CountThreads(), Workers(num_workers=1, num_threads=3)) as pool:
+                    print(pool.call(0, "the unit"))
+            """
+        )
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+
+
 def test_impossible_settings_are_refused():
     for wrong, message in (
         ({"engine": "beam"}, "`engine` must be local or ray. Received: 'beam'"),

@@ -61,6 +61,17 @@ class Square:
 
 
 @dataclasses.dataclass(frozen=True)
+class CountThreads:
+    """Tells how many threads TensorFlow uses once it has been told how many."""
+
+    def load(self, seat):
+        from keras_ctxattr.search.describing import count_threads, set_threads
+
+        set_threads(seat.num_threads)
+        return lambda unit, note: count_threads()
+
+
+@dataclasses.dataclass(frozen=True)
 class Refuse:
     """Cannot be loaded."""
 

@@ -47,6 +47,11 @@ CASES = {
     ),
     "contrast": (lambda: layers.ContrastNormalization(True, name="contrast"), [PATCHES], {}),
     "scaling": (lambda: layers.FeatureScaling(0.9, name="scaling"), [FEATURES], {}),
+    "dropout": (
+        lambda: layers.SynchronizedDropout(0.4, seed=5, name="drop"),
+        [ACTIVATIONS],
+        TRAINING,
+    ),
     "mean": (lambda: layers.MeanSubtraction((1, 2, 3), name="mean"), [PATCHES], {}),
     "projection": (lambda: layers.ColourProjection(name="projection"), [PATCHES], {}),
     "dropping": (lambda: layers.ColourDropping("gaussian", seed=1, name="drop"), [PATCHES], {}),

@@ -169,6 +169,14 @@ def test_every_op_of_a_training_step_can_run_on_a_gpu():
     models["released"].optimizer.build(models["released"].trainable_variables)
     functions = [
         tf.function(models["released"].train_step).get_concrete_function(batch),
+        tf.function(models["released"].process_patches).get_concrete_function(
+            {
+                **batch,
+                "corners": batch["corners"][:18],
+                "seed": np.array([[1, 2], [3, 4]], np.int32),
+            },
+            training=True,
+        ),
         tf.function(models["paper"].process_patches).get_concrete_function(batch, training=True),
     ]
     graphs = [function.graph.as_graph_def() for function in functions]

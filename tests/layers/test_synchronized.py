@@ -1,10 +1,10 @@
-"""On one device the layer is Keras's own; over several see tests/runs/test_distribution.py."""
+"""On one device these layers are Keras's own; over several see tests/runs/test_distribution.py."""
 
 import keras
 import numpy as np
 import pytest
 
-from keras_ctxattr.layers import SynchronizedBatchNormalization
+from keras_ctxattr.layers import SynchronizedBatchNormalization, SynchronizedDropout
 from tests import contracts
 
 OPTIONS = {"center": False, "scale": False, "momentum": 0.7, "epsilon": 1e-3, "name": "norm"}
@@ -31,3 +31,12 @@ def test_it_survives_its_config():
     contracts.assert_survives_its_config(
         lambda: SynchronizedBatchNormalization(**OPTIONS), [values]
     )
+
+
+def test_on_one_device_it_is_dropout():
+    values = np.random.default_rng(2).normal(size=(7, 5)).astype("float32")
+    ours, theirs = (kind(0.4, seed=3) for kind in (SynchronizedDropout, keras.layers.Dropout))
+    dropped = [np.asarray(layer(values, training=True)) for layer in (ours, theirs)]
+    np.testing.assert_array_equal(*dropped)
+    assert (dropped[0] == 0).any()
+    np.testing.assert_array_equal(ours(values), values)

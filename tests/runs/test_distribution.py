@@ -16,8 +16,10 @@ import pytest
 
 from keras_ctxattr.runs import Run
 from keras_ctxattr.runs.distribution import Deadline, Devices, open_devices
+from tests.clustering.concepts import write_concepts
 
 SCRIPT = Path(__file__).with_name("train_apart.py")
+WHATS = ["context", "attributes", "patches", "clusters"]
 SECONDS = 240  # that any process here may take
 
 
@@ -36,7 +38,12 @@ def start(
     what, distribute, num_cpus, photographs, run, *, steps=6, minutes=2, cluster=None, worker=0
 ):
     """Starts a training in a process of its own."""
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    environment = {
+        **os.environ,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "PYTHONPATH": str(SCRIPT.parents[2]),
+    }
     environment.pop("TF_CONFIG", None)
     if cluster is not None:
         task = {"cluster": {"worker": cluster}, "task": {"type": "worker", "index": worker}}
@@ -87,6 +94,12 @@ def start_workers(what, photographs, run, steps=(6, 6)):
     ]
 
 
+def training_of(run):
+    """Gives the folder of the network's training: of a round, where there are rounds."""
+    inner = run / "rounds/1/training"
+    return inner if inner.exists() else run
+
+
 def weights(run):
     """Gives the last checkpoint's variables but counters, by group and place."""
     checkpoint = Run.read(run).latest_checkpoint()
@@ -102,6 +115,7 @@ def weights(run):
 
 
 def assert_same_run(run, other, tolerance):
+    run, other = training_of(run), training_of(other)
     (step, ours), (other_step, theirs) = weights(run), weights(other)
     assert step == other_step
     for name, values in ours.items():
@@ -118,30 +132,41 @@ def assert_same_run(run, other, tolerance):
 
 
 @pytest.fixture(scope="module")
-def single(photographs, tmp_path_factory):
-    """Runs on one device, by what is trained."""
+def photographs_of(photographs, tmp_path_factory):
+    """What there is to learn from, by what is trained."""
+    concepts = write_concepts(tmp_path_factory.mktemp("concepts") / "photos", num_images=120)
+    return lambda what: concepts if what == "clusters" else photographs
+
+
+@pytest.fixture(scope="module")
+def single(photographs_of, tmp_path_factory):
+    """Gives a run on one device, by what is trained."""
     folder = tmp_path_factory.mktemp("single")
-    for what in ("context", "attributes"):
-        train(what, "none", 1, photographs, folder / what)
-    return folder
+
+    def run_of(what):
+        if not (folder / what).exists():
+            train(what, "none", 1, photographs_of(what), folder / what)
+        return folder / what
+
+    return run_of
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["context", "attributes"])
-def test_two_devices_of_a_machine_train_as_one_does(photographs, single, tmp_path, what):
-    """With jitter, dropped colours, dropout, padded pairs and batch statistics."""
-    train(what, "mirrored", 2, photographs, tmp_path / "run")
-    assert_same_run(single / what, tmp_path / "run", 1e-5)
+@pytest.mark.parametrize("what", WHATS)
+def test_two_devices_of_a_machine_train_as_one_does(photographs_of, single, tmp_path, what):
+    """With jitter, dropped colours, transformations, dropout, padding and batch statistics."""
+    train(what, "mirrored", 2, photographs_of(what), tmp_path / "run")
+    assert_same_run(single(what), tmp_path / "run", 1e-5)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["context", "attributes"])
+@pytest.mark.parametrize("what", WHATS)
 def test_two_workers_train_as_one_device_does_and_only_the_first_writes(
-    photographs, single, tmp_path, what
+    photographs_of, single, tmp_path, what
 ):
-    for code, said in finish(*start_workers(what, photographs, tmp_path / "run")):
+    for code, said in finish(*start_workers(what, photographs_of(what), tmp_path / "run")):
         assert code == 0, said
-    assert_same_run(single / what, tmp_path / "run", 1e-5)
+    assert_same_run(single(what), tmp_path / "run", 1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -212,23 +237,39 @@ def test_plain_keras_still_needs_what_keras_faults_contains(photographs, tmp_pat
         assert "PerReplica" in said
 
 
-@pytest.mark.slow
-def test_the_command_opens_workers_before_tensorflow_opens_its_devices(tmp_path):
-    """It once asked TensorFlow for its devices first, to silence it, and no worker could start."""
+def give_one_worker(script, *words):
+    """Gives what a command of training says, as the only one of its workers."""
     task = {"cluster": {"worker": free_ports(1)}, "task": {"type": "worker", "index": 0}}
-    (tmp_path / "notes.txt").write_text("no photograph")
-    words = f"--images {tmp_path} --run {tmp_path / 'run'} --distribute multiworker --steps 1"
-    done = subprocess.run(
-        [sys.executable, "-m", "training.pretrain_context", *words.split()],
+    return subprocess.run(
+        [sys.executable, "-m", f"training.{script}", *map(str, words)],
         env={**os.environ, "TF_CONFIG": json.dumps(task)},
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=SECONDS,
-    )
+    ).stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "more"), [("pretrain_context", ["--steps", "1"]), ("cluster_features", [])]
+)
+def test_commands_open_workers_before_tensorflow_opens_its_devices(tmp_path, script, more):
+    """To silence it, its devices were asked for first, and a recipe once drew: no worker began."""
+    (tmp_path / "notes.txt").write_text("no photograph")
+    words = ["--images", tmp_path, "--run", tmp_path / "run", "--distribute", "multiworker"]
+    said = give_one_worker(script, *words, *more)
     # It gets as far as the photographs, of which there are none.
-    assert "Collective ops" not in done.stderr
-    assert "error: At least one image must be usable" in done.stderr
+    assert "error: At least one image must be usable" in said, said
+
+
+@pytest.mark.slow
+def test_attributes_open_workers_before_their_network_is_loaded(single, tmp_path):
+    # Neighbours in place of clusters: those of so short a training are of no use.
+    words = ["--clusters", single("clusters"), "--round", "1", "--neighbours", "2"]
+    words += ["--run", tmp_path / "run", "--passes", "1", "--distribute", "multiworker"]
+    said = give_one_worker("learn_attributes", *words)
+    assert (tmp_path / "run" / "module" / "saved_model.pb").is_file(), said
 
 
 # ---- without other processes --------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
     python train_apart.py WHAT DISTRIBUTE NUM_CPUS PHOTOS RUN STEPS MINUTES
 
-WHAT is `context`, `attributes` or `plain`, an ordinary Keras model with ordinary `fit`; MINUTES is
+WHAT is `context`, `attributes` (of features), `patches` (attributes of a network), `clusters` (the
+networks that learn from them) or `plain`, an ordinary Keras model with ordinary `fit`; MINUTES is
 how long workers wait for each other.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -69,6 +71,33 @@ def train_attributes():
     return learn_attributes(vectors.astype("float32"), LABELS, RUN, recipe, devices=devices)
 
 
+def train_patches():
+    """The hasher with its network, which sees transformed patches."""
+    from keras_ctxattr.attributes import AttributeRecipe, learn_attributes
+    from keras_ctxattr.backbones import small
+
+    generator = np.random.default_rng(0)
+    concepts = generator.integers(0, 256, (6, 4, 4, 3)).repeat(8, axis=1).repeat(8, axis=2)
+    noise = generator.integers(-40, 40, (48, 32, 32, 3))
+    patches = np.clip(concepts[LABELS] + noise, 0, 255).astype("uint8")
+    recipe = AttributeRecipe(num_attributes=8, batch_size=24, passes=STEPS // 2, min_steps=1)
+    devices = open_devices(DISTRIBUTE, deadline_minutes=MINUTES)
+    keras.utils.set_random_seed(0)
+    backbone = small(width=8, num_features=16)
+    return learn_attributes(patches, LABELS, RUN, recipe, backbone=backbone, devices=devices)
+
+
+def train_clusters():
+    """A round of clustering and learning; its network transforms patches, and drops units."""
+    from keras_ctxattr.clustering import alternate_clusters
+    from tests.clustering.concepts import TINY
+
+    devices = open_devices(DISTRIBUTE, deadline_minutes=MINUTES)
+    # AdamW takes whole steps along gradients that are hardly more than rounding: small ones.
+    recipe = dataclasses.replace(TINY, learning_rate=1e-4)
+    return alternate_clusters([PHOTOS], RUN, recipe, rounds=1, seed=3, devices=devices)
+
+
 def train_plainly():
     """What `keras_faults` contains: an ordinary model, an ordinary `fit`."""
     devices = open_devices(DISTRIBUTE, deadline_minutes=MINUTES)
@@ -82,5 +111,11 @@ def train_plainly():
 
 
 if __name__ == "__main__":
-    trained = {"context": train_context, "attributes": train_attributes, "plain": train_plainly}
+    trained = {
+        "context": train_context,
+        "attributes": train_attributes,
+        "patches": train_patches,
+        "clusters": train_clusters,
+        "plain": train_plainly,
+    }
     print(trained[WHAT]())

@@ -95,9 +95,10 @@ def learn_attributes(
         if resumed is None:
             known = _describe(hasher, samples) if vectors is None else vectors
             hasher.initialize(known, groups.labels, seed=seed)
-        devices.align(hasher)
+        devices.align(hasher, whole_batch=hasher.drawing_layers)
         watching = [heartbeat, *callbacks]
         num_steps = _train(run, hasher, samples, groups, recipe, resumed, seed, watching, devices)
+        hasher = devices.on_one(hasher)
         codes = encode_samples(hasher, samples)
         summary = {
             "steps": num_steps,

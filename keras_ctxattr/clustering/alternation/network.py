@@ -15,10 +15,10 @@ from keras_ctxattr.backbones.precision import dtype_policy
 from keras_ctxattr.clustering.alternation.recipe import AlternationRecipe
 from keras_ctxattr.data.patches import PatchTable
 from keras_ctxattr.data.shuffling import shuffled_rows
-from keras_ctxattr.layers import PatchProcessing, RandomTransformation
+from keras_ctxattr.layers import PatchProcessing, RandomTransformation, SynchronizedDropout
 from keras_ctxattr.runs import Run, digest_arrays
 from keras_ctxattr.runs.callbacks import cosine_to_zero, fit_steps
-from keras_ctxattr.runs.distribution import Devices, restore_together
+from keras_ctxattr.runs.distribution import Devices, open_together, restore_together, together
 
 KIND = "cluster_network"
 BACKBONE = "backbone.keras"
@@ -42,7 +42,7 @@ def build_classifier(recipe: AlternationRecipe, num_clusters: int, seed: int = 0
         flow = RandomTransformation(**recipe.transformations, seed=seed, name="copies")(patches)
         flow = PatchProcessing(colour="none", downsampling=0.0, seed=seed, name="processing")(flow)
         flow = keras.Model(backbone.input, backbone.output, name="backbone")(flow)
-        flow = keras.layers.Dropout(recipe.dropout, seed=seed, name="dropout")(flow)
+        flow = SynchronizedDropout(recipe.dropout, seed=seed, name="dropout")(flow)
         logits = keras.layers.Dense(num_clusters, dtype="float32", name="clusters")(flow)
     model = keras.Model(patches, logits, name="cluster_classifier")
     jit = "auto" if tf.config.list_physical_devices("GPU") else False  # slower on a CPU
@@ -156,7 +156,8 @@ def train_classifier(
         recipe: network, transformations and optimiser.
         seed: seed of weights and draws.
         start: a `backbone.keras` from whose weights to begin; None begins at random ones.
-        devices: devices of this process that share every batch; one if None.
+        devices: as `keras_ctxattr.runs.distribution.open_devices` gives them; one device if None.
+            They share the recipe's batch.
         callbacks: further Keras callbacks, called first.
 
     Returns:
@@ -164,6 +165,7 @@ def train_classifier(
 
     Raises:
         TrainingCollapsed: if training failed for good.
+        WorkersError: if the other processes are not all there, or not at one.
     """
     rows = np.flatnonzero(labels >= 0)
     names, targets = np.unique(labels[rows], return_inverse=True)
@@ -173,16 +175,17 @@ def train_classifier(
         "labels": digest_arrays([labels.astype(np.int32)]),
     }
     devices = devices or Devices()
-    with Run.open(folder, config, kind=KIND) as run:
+    opened = open_together(devices, folder, config, kind=KIND)
+    with together(devices) as heartbeat, opened as run:
         with devices.scope():
             model = build_classifier(recipe, len(names), seed)
         resumed = restore_together(devices, run, model)
         if run.finished:
-            return model
+            return devices.on_one(model)
         if resumed is None and start is not None:
             known = keras.saving.load_model(start)
             model.get_layer("backbone").set_weights(known.get_weights())
-        devices.align(model)
+        devices.align(model, [model.get_layer("copies"), model.get_layer("dropout")])
         epoch_size = -(-len(rows) // recipe.batch_size)
         num_steps = epoch_size * recipe.copies
         fit_steps(
@@ -202,11 +205,13 @@ def train_classifier(
             rate_at=cosine_to_zero(recipe.learning_rate),
             checkpoint_minutes=recipe.checkpoint_minutes,
             resumed=resumed,
-            callbacks=callbacks,
+            callbacks=[heartbeat, *callbacks],
             devices=devices,
         )
-        with run.writing(BACKBONE) as partial:
-            model.get_layer("backbone").save(partial)
+        model = devices.on_one(model)
+        if devices.leads:
+            with run.writing(BACKBONE) as partial:
+                model.get_layer("backbone").save(partial)
         run.finish({"steps": num_steps, "num_clusters": len(names), "num_patches": len(rows)})
     return model
 

@@ -14,6 +14,7 @@ from keras_ctxattr.runs import Run
 Progress = Callable[[int, int | None], None]
 
 IMAGES = "images.sqlite"
+PATCHES = "patches"
 
 
 def collect_patches(
@@ -46,7 +47,7 @@ def collect_patches(
         _check_usable(manifest, images)
     table = cut_patches(
         manifest.usable(),
-        run.place("patches"),
+        run.place(PATCHES),
         size=recipe.size,
         unit=recipe.unit,
         patches_per_image=recipe.patches_per_image,
@@ -70,7 +71,7 @@ def _cut_contours(
             "Contour patches come from one folder or archive with the ground truth of BSDS500. "
             f"Received: {len(images)} sources"
         )
-    folder = run.place("patches")
+    folder = run.place(PATCHES)
     if (folder / "table.json").exists():
         try:
             return PatchTable.open(folder)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_ctxattr.clustering.alternation.network import BACKBONE
-from keras_ctxattr.clustering.alternation.patches import IMAGES
+from keras_ctxattr.clustering.alternation.patches import IMAGES, PATCHES
 from keras_ctxattr.clustering.table import ClusterTable
 from keras_ctxattr.data.manifest import Manifest
 from keras_ctxattr.data.patches import PatchTable
@@ -82,7 +82,7 @@ def open_rounds(folder: str | Path) -> list[ClusterRound]:
             ClusterRound(
                 number=number,
                 is_kept=clusters.facts["round"]["kept"],
-                patches=rounds[0].patches if rounds else PatchTable.open(run.path / "patches"),
+                patches=rounds[0].patches if rounds else PatchTable.open(run.path / PATCHES),
                 clusters=clusters,
                 vectors=FeatureTable.open(path / "features").vectors,
                 backbone_path=path / "training" / BACKBONE if number else None,

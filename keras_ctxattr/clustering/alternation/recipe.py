@@ -11,7 +11,7 @@ from keras_ctxattr.clustering.discriminative import DiscriminativeClustering
 from keras_ctxattr.clustering.kmeans import KMeansClustering
 from keras_ctxattr.clustering.seeding import check_seeding
 from keras_ctxattr.data.bsds import SPLITS
-from keras_ctxattr.layers.transformation import draw_transformations
+from keras_ctxattr.layers.transformation import check_transformations, draw_transformations
 
 UNITS = ("image", "random", "lattice", "contour")
 METHODS: Mapping[str, Any] = {
@@ -119,7 +119,8 @@ class AlternationRecipe:
         kind = METHODS[self.method]
         _check_names("clustering", self.clustering, kind.__init__, {"self", "random_state"})
         check_seeding(self.clustering.get("seeding", "auto"))
-        draw_transformations(1, **self.transformations, seed=0)  # checks their ranges
+        # Nothing is drawn: that would open TensorFlow's devices before those of other workers.
+        check_transformations(self.transformations)
 
     def make_clustering(self, seed: int) -> DiscriminativeClustering | KMeansClustering:
         """Gives the estimator that finds the clusters of a round."""

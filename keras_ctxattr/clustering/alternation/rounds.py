@@ -17,7 +17,7 @@ from keras_ctxattr.clustering.alternation.network import (
     train_classifier,
     training_figures,
 )
-from keras_ctxattr.clustering.alternation.patches import Progress, collect_patches
+from keras_ctxattr.clustering.alternation.patches import PATCHES, Progress, collect_patches
 from keras_ctxattr.clustering.alternation.reading import KIND
 from keras_ctxattr.clustering.alternation.recipe import AlternationRecipe
 from keras_ctxattr.clustering.alternation.telling import say, say_described
@@ -28,6 +28,7 @@ from keras_ctxattr.export import export_module
 from keras_ctxattr.features import FeatureTable, extract_features
 from keras_ctxattr.features.descriptors import Descriptor, load_descriptor, make_descriptor
 from keras_ctxattr.runs import Run, RunError
+from keras_ctxattr.runs.distribution import Devices, announce, open_together, together
 from keras_ctxattr.runs.writing import remove
 
 MAX_SHARE = 0.5  # of the clustered patches in one cluster, from which on clustering has collapsed
@@ -37,6 +38,7 @@ class TooFewClustersError(RunError):
     """There are not two clusters to learn from: a round's clusters cannot train a network."""
 
 
+_NO_ROUND = 0  # what the first worker says when no network is left to be trained
 _STAGES = "clustering"  # of a clustering that is not done, so that it can go on
 _FIT_ROWS = 20_000  # patches from which first features learn what they have to learn
 
@@ -49,6 +51,7 @@ def alternate_clusters(
     rounds: int = 3,
     start: str | Path | None = None,
     seed: int = 0,
+    devices: Devices | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -71,6 +74,9 @@ def alternate_clusters(
         start: a `.keras` file of a network like the recipe's, whose weights round 1 begins with;
             None for random ones.
         seed: seed of every draw, 0 to 2**31 - 1.
+        devices: those that train the networks, as `keras_ctxattr.runs.distribution.open_devices`
+            gives them; one device if None. Of several processes the first one does all the rest,
+            and the others wait, for no longer than `deadline_minutes` at a time.
         callbacks: further Keras callbacks of the networks' training, called first.
         progress: called with (files looked at, files in all or None) while images are scanned.
 
@@ -83,6 +89,7 @@ def alternate_clusters(
         RunError: if the folder holds another run.
         TooFewClustersError: if fewer than two clusters were found. What was done is kept.
         TrainingCollapsed: if a training failed for good.
+        WorkersError: if the other processes are not all there, or not at one.
 
     Reference:
         Huang, Loy, Tang 2016, section 3.1.
@@ -102,14 +109,26 @@ def alternate_clusters(
         "rounds": rounds,
         "start": digest_start(Path(start), recipe) if start else None,
     }
-    with Run.open(folder, config, kind=KIND, extendable=("rounds",)) as run:
+    devices = devices or Devices()
+
+    def collect(run: Run) -> None:
+        _check_count(recipe, len(collect_patches(run, images, recipe, seed, progress)))
+        run.commit()
+
+    opened = open_together(
+        devices, folder, config, kind=KIND, extendable=("rounds",), prepare=collect
+    )
+    with together(devices), opened as run:
         if run.finished:
             return run.summary
-        patches = collect_patches(run, images, recipe, seed, progress)
-        _check_count(recipe, len(patches))
-        run.commit()
-        summary = _Alternation(run, patches, recipe, start, seed, callbacks).go(rounds)
+        patches = PatchTable.open(run.path / PATCHES)
+        alternation = _Alternation(run, patches, recipe, start, seed, devices, callbacks)
+        if not devices.leads:
+            alternation.follow()
+            return Run.read(folder, kind=KIND).summary
+        summary = alternation.go(rounds)
         run.finish(summary)
+        announce(devices, _NO_ROUND)
         return summary
 
 
@@ -144,7 +163,14 @@ class _Alternation:
     recipe: AlternationRecipe
     start: str | Path | None
     seed: int
+    devices: Devices
     callbacks: Sequence[keras.callbacks.Callback]
+
+    def follow(self) -> None:
+        """Takes part in the trainings of the first worker's rounds, until there are none."""
+        while number := announce(self.devices):
+            before = self._folder(number - 1) / "clusters"
+            self._train(number, _Round(number - 1, ClusterTable.open(before)))
 
     def go(self, rounds: int) -> dict[str, Any]:
         """Gives the summary of the run."""
@@ -170,7 +196,7 @@ class _Alternation:
 
     def _do(self, number: int, before: _Round | None) -> _Round:
         """Does a round, or reads it if it was done."""
-        folder = self.run.path / "rounds" / str(number)
+        folder = self._folder(number)
         if (folder / "clusters").exists():
             done = _Round(number, ClusterTable.open(folder / "clusters"))
         else:
@@ -206,17 +232,8 @@ class _Alternation:
         """Trains the round's network on the clusters before it, and describes all patches."""
         module = folder / "module"
         if not module.exists():
-            labels = _training_labels(before.clusters)
-            say(f"Round {number}: training on {np.count_nonzero(labels >= 0):,} patches")
-            network = train_classifier(
-                self.patches,
-                labels,
-                folder / "training",
-                self.recipe,
-                seed=(self.seed + number) % 2**31,
-                start=self._backbone_of(before),
-                callbacks=self.callbacks,
-            )
+            announce(self.devices, number)
+            network = self._train(number, before)
             export_module(
                 network.get_layer("backbone"),
                 module,
@@ -232,11 +249,29 @@ class _Alternation:
             self.patches, descriptor, folder / "features", progress=say_described
         )
 
+    def _train(self, number: int, before: _Round) -> keras.Model:
+        """Trains the round's network, or goes on; all workers do."""
+        labels = _training_labels(before.clusters)
+        say(f"Round {number}: training on {np.count_nonzero(labels >= 0):,} patches")
+        return train_classifier(
+            self.patches,
+            labels,
+            self._folder(number) / "training",
+            self.recipe,
+            seed=(self.seed + number) % 2**31,
+            start=self._backbone_of(before),
+            devices=self.devices,
+            callbacks=self.callbacks,
+        )
+
+    def _folder(self, number: int) -> Path:
+        return self.run.path / "rounds" / str(number)
+
     def _backbone_of(self, before: _Round) -> Path | None:
         """Gives the network from whose weights the next one begins."""
         if before.number == 0:
             return Path(self.start) if self.start else None
-        return self.run.path / "rounds" / str(before.number) / "training" / BACKBONE
+        return self._folder(before.number) / "training" / BACKBONE
 
     # --- clusters ---
 

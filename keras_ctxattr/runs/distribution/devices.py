@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -109,20 +109,24 @@ class Devices:
         assert self.strategy is not None
         return self.strategy.distribute_datasets_from_function(of_worker)
 
-    def align(self, model: keras.Model) -> None:
+    def align(self, model: keras.Model, whole_batch: Iterable[keras.layers.Layer] = ()) -> None:
         """Makes weights the same on all devices, to the last bit, and random draws different.
 
         For what every worker has computed for itself before training. Draws are told apart by the
-        number of the device: layers whose draws follow the batch need nothing of it.
+        number of the device, but those of layers that draw for the batch of all devices
+        (`keras_ctxattr.layers.SynchronizedDropout`, `RandomTransformation`), which are the same.
 
         Args:
             model: made in `scope`, and restored where there is a checkpoint.
+            whole_batch: such layers of it.
         """
         if self.strategy is None:
             return
+        same = {id(layer.seed_generator.state) for layer in whole_batch}
         random = [v for v in model.variables if v.path.endswith("seed_generator_state")]
         chosen = {id(variable) for variable in random}
         weights = [v for v in model.variables if id(v) not in chosen]
+        random = [variable for variable in random if id(variable) not in same]
 
         def own() -> None:
             context = tf.distribute.get_replica_context()
@@ -131,10 +135,22 @@ class Devices:
             for variable, value in zip(weights, values, strict=True):
                 variable.assign(value)
             for variable in random:
-                step = tf.cast(tf.stack([0, device << 20]), variable.dtype)
+                step = tf.cast(tf.stack([0, device * 2**20]), variable.dtype)
                 variable.assign(variable.value + step)
 
         tf.function(lambda: self.strategy.run(own))()
+
+    def on_one(self, model: keras.Model) -> keras.Model:
+        """Gives the trained model for one device, as it is exported: without a strategy, itself.
+
+        Args:
+            model: made in `scope`.
+        """
+        if self.strategy is None:
+            return model
+        copied = type(model).from_config(model.get_config())
+        copied.set_weights(model.get_weights())
+        return copied
 
     def checkpoints_due(self, minutes: float, steps: int) -> dict[str, Any]:
         """Gives `Checkpointer`'s `every_minutes` and `every_steps`.

@@ -8,7 +8,7 @@
    (`keras_ctxattr.layers.replicas`), and what `fit` reports of an epoch is read from the metrics:
    the first local result is enough.
 
-`tests/runs/test_multiworker.py` runs plain Keras as well: it fails as soon as a newer Keras needs
+`tests/runs/test_distribution.py` runs plain Keras as well: it fails as soon as a newer Keras needs
 neither, and this module can go.
 """
 

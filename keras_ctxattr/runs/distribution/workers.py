@@ -122,6 +122,16 @@ def agree(devices: Devices, number: int) -> tuple[int, int]:
     return int(found.min()), int(found.max())
 
 
+def announce(devices: Devices, number: int = -1) -> int:
+    """Gives the number that the first worker says; the others wait until it does.
+
+    Args:
+        devices: Those that train.
+        number: What the first worker has to say, at least 0; not looked at from the others.
+    """
+    return agree(devices, number if devices.leads else -1)[1]
+
+
 def _check_commands(devices: Devices, config: Mapping[str, Any]) -> None:
     text = json.dumps(json_types(dict(config)), sort_keys=True)
     lowest, highest = agree(devices, zlib.crc32(text.encode()))
