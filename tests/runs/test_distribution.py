@@ -1,7 +1,9 @@
 """Training on several devices: the same run, whoever computes it; and how it ends without one."""
 
+import functools
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -35,9 +37,19 @@ def photographs(tmp_path_factory):
 
 
 def start(
-    what, distribute, num_cpus, photographs, run, *, steps=6, minutes=2, cluster=None, worker=0
+    what,
+    distribute,
+    num_cpus,
+    photographs,
+    run,
+    *,
+    steps=6,
+    minutes=2,
+    cluster=None,
+    worker=0,
+    largest_file=None,
 ):
-    """Starts a training in a process of its own."""
+    """Starts a training in a process of its own, which can write no larger file."""
     environment = {
         **os.environ,
         "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -55,7 +67,13 @@ def start(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=largest_file and functools.partial(limit_files, largest_file),
     )
+
+
+def limit_files(largest):
+    """Makes writing more than so many bytes an error, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
 
 
 def finish(*processes):
@@ -86,10 +104,20 @@ def free_ports(count):
     return names
 
 
-def start_workers(what, photographs, run, steps=(6, 6)):
+def start_workers(what, photographs, run, steps=(6, 6), largest_files=(None, None)):
     cluster = free_ports(2)
     return [
-        start(what, "multiworker", 1, photographs, run, steps=count, cluster=cluster, worker=worker)
+        start(
+            what,
+            "multiworker",
+            1,
+            photographs,
+            run,
+            steps=count,
+            cluster=cluster,
+            worker=worker,
+            largest_file=largest_files[worker],
+        )
         for worker, count in enumerate(steps)
     ]
 
@@ -203,6 +231,19 @@ def test_a_killed_worker_ends_the_others_and_the_same_command_goes_on(
     for code, words in finish(*start_workers("context", photographs, run, (40, 40))):
         assert code == 0, words
         assert "Going on from step" not in words
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_all_workers_and_the_same_command_goes_on(photographs, single, tmp_path):
+    run = tmp_path / "run"
+    (code, said), (other_code, other_said) = finish(
+        *start_workers("patches", photographs, run, largest_files=(20_000, None))
+    )
+    assert code not in (0, -signal.SIGKILL) and other_code not in (0, -signal.SIGKILL)
+    assert "or start in a folder on another disk" in said and "must stay" in other_said
+    for code, words in finish(*start_workers("patches", photographs, run)):
+        assert code == 0, words
+    assert_same_run(single("patches"), run, 1e-5)
 
 
 @pytest.mark.slow
