@@ -56,6 +56,7 @@ CTXATTR = [
     (["index", "{photos}", "--module", "{words}"], "--out"),
     (["index", "{photos}", "--module", "{words}", "--out", "{empty}/index"], "A module must be"),
     (["mine", "{photos}", "--out", "{empty}/mined"], "--module"),
+    (["encode", "{photos}", "--module", "{words}", "--out", "{empty}/table"], "A module must be"),
     (["mine", "{photos}", "--module", "{words}", "--out", "{empty}/mined"], "A module must be"),
     (["mine", "{photos}", "--module", "{words}", "--out", "{words}/text.txt"], "`--out` must be"),
     (["mine", "{photos}", "--module", "{words}", "--out", "a", "--search", "b"], "`search` must"),

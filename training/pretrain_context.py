@@ -62,7 +62,8 @@ def main(config: Config) -> dict[str, float]:
 
     recipe = load_recipe(config.recipe, ContextRecipe)
     devices = open_devices(config.distribute, deadline_minutes=config.deadline_minutes)
-    groups = config.groups or max(devices.num_replicas, recipe.grids.num_groups)
+    groups = config.groups or _known_groups(config.run)
+    groups = groups or max(devices.num_replicas, recipe.grids.num_groups)
     chosen = {"jitter": config.jitter, "gap": config.gap, "num_groups": groups}
     geometry = {name: value for name, value in chosen.items() if value is not None}
     recipe = dataclasses.replace(
@@ -82,6 +83,17 @@ def main(config: Config) -> dict[str, float]:
             devices=devices,
             progress=progress,
         )
+
+
+def _known_groups(folder: Path) -> int | None:
+    """Gives the parts of a batch of a run that is there: it may go on with other devices."""
+    from keras_ctxattr.context.trained import KIND
+    from keras_ctxattr.runs import Run, RunError
+
+    try:
+        return Run.read(folder, kind=KIND).config["recipe"]["grids"]["num_groups"]
+    except (RunError, KeyError):
+        return None
 
 
 def _report(config: Config) -> None:

@@ -129,6 +129,7 @@ def train_context(
         with explained_changes(run, training, tested), contained(model, devices.strategy):
             trainer.fit([heartbeat, *callbacks])
             summary = trainer.evaluate([heartbeat])
+            heartbeat.rest()
         summary |= {"num_training_images": len(training), "num_held_out_images": len(tested)}
         if devices.leads:
             with run.writing("model.keras") as partial:

@@ -53,6 +53,18 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
 
 
+def _check_room(ray: Any, workers: Workers) -> None:
+    """Refuses actors that would wait for a processor for ever."""
+    needed = workers.num_workers * workers.num_cores()
+    there = int(ray.cluster_resources().get("CPU", 0))
+    if needed > there:
+        raise ValueError(
+            "The cluster must have a processor for every thread of every worker; give fewer "
+            f"`--workers`, or add machines first. Received: {workers.num_workers} workers that "
+            f"take {needed} processors, of {there}"
+        )
+
+
 @contextlib.contextmanager
 def ray_session(workers: Workers) -> Iterator[Any]:
     """Connects to a cluster or starts Ray here, without its dashboard; at the end it is let go.
@@ -62,9 +74,11 @@ def ray_session(workers: Workers) -> Iterator[Any]:
     Raises:
         MissingPackageError: If Ray is not installed.
         ConnectionError: If there is no cluster at the address, or Ray does not start.
+        ValueError: If the cluster has fewer processors than the workers take.
     """
     ray = import_ray()
     if ray.is_initialized():
+        _check_room(ray, workers)
         yield ray
         return
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -89,6 +103,8 @@ def ray_session(workers: Workers) -> Iterator[Any]:
             f"whether it is. Received: none {where}: {reason}"
         ) from error
     try:
+        if workers.address is not None:
+            _check_room(ray, workers)
         yield ray
     finally:
         ray.shutdown()

@@ -82,8 +82,13 @@ def describe_file(
         describer: Of the module.
         keep_vectors: Whether the row has the vector.
         is_known: Tells from the digest of the bytes whether they need not be described.
+
+    Raises:
+        StoreError: If the machine cannot read a file that was listed.
     """
-    facts, encoded = load_entry(entry, max_pixels=MAX_PIXELS, cache_dir=default_cache_dir())
+    facts, encoded = load_entry(
+        entry, max_pixels=MAX_PIXELS, cache_dir=default_cache_dir(), insist=True
+    )
     if facts.skip:
         return Seen(facts=facts)
     row = None

@@ -20,7 +20,9 @@ import pytest
 
 from keras_ctxattr import cli
 from keras_ctxattr.backbones import small
-from keras_ctxattr.data.manifest import CollectionError
+from keras_ctxattr.data.manifest import CollectionError, inspection
+from keras_ctxattr.data.manifest.inspection import load_entry
+from keras_ctxattr.data.manifest.remote import StoreError
 from keras_ctxattr.export import export_module
 from keras_ctxattr.jobs import JobError, Workers
 from keras_ctxattr.runs import DiskFullError
@@ -32,6 +34,7 @@ from keras_ctxattr.search.encoding import (
     encode_photographs,
     worker,
 )
+from keras_ctxattr.search.encoding.plan import list_collection
 from tests.jobs.faults import FaultyJob
 
 SHARD = 8  # files; 39 are in five shards
@@ -235,7 +238,8 @@ def test_killed_as_a_whole_it_goes_on_and_ends_with_the_same_bytes(
         import functools, sys
         from keras_ctxattr.jobs import Workers
         from keras_ctxattr.search.encoding import encode
-        from tests.jobs.faults import FaultyJob
+        from keras_ctxattr.search.encoding.plan import list_collection
+from tests.jobs.faults import FaultyJob
         if __name__ == "__main__":
             encode.EncodeJob = functools.partial(FaultyJob, fault="slow", shard=0, marks="")
             encode.encode_photographs(
@@ -609,3 +613,52 @@ def test_a_shard_that_ends_every_worker_is_one_line(collection, module, tmp_path
     monkeypatch.setattr(encode, "open_pool", lambda job, _: contextlib.nullcontext(Dying()))
     with pytest.raises(JobError, match="shard 0000"):
         encode_photographs([str(collection)], tmp_path / "table", module, shard_images=SHARD)
+
+
+# --- Disks ---
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_disk_that_fails_stops_the_job_and_skips_nothing(
+    code, encode_here, table, tmp_path, monkeypatch
+):
+    """All of a shard was once recorded as skipped where a machine did not see the photographs."""
+    read = inspection._read
+
+    def fail(entry, count):
+        if entry.key.endswith("0007.png"):
+            raise OSError(code, os.strerror(code))
+        return read(entry, count)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(inspection, "_read", fail)
+        with pytest.raises(StoreError, match=f"Every photograph.*{os.strerror(code).lower()}"):
+            encode_here(tmp_path / "table")
+    encode_here(tmp_path / "table")
+    assert contents(tmp_path / "table") == contents(table)
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """Gives a photograph and how it was listed."""
+    photograph = tmp_path / "photos" / "one.jpg"
+    photograph.parent.mkdir()
+    photograph.write_bytes(b"\xff\xd8\xff\xe0 of which no more is read")
+    (entry,) = list_collection([str(photograph.parent)])
+    return photograph, entry
+
+
+def test_a_file_that_was_deleted_meanwhile_is_skipped(listed, tmp_path):
+    photograph, entry = listed
+    photograph.unlink()
+    facts, _ = load_entry(entry, max_pixels=10, cache_dir=tmp_path, insist=True)
+    assert facts.skip == "unreadable: no such file or directory"
+
+
+def test_a_folder_that_a_machine_does_not_see_stops_the_job(listed, tmp_path):
+    photograph, entry = listed
+    shutil.rmtree(photograph.parent)
+    with pytest.raises(StoreError, match=r"on each machine that reads it.*no such file"):
+        load_entry(entry, max_pixels=10, cache_dir=tmp_path, insist=True)
+    facts, _ = load_entry(entry, max_pixels=10, cache_dir=tmp_path)
+    assert facts.skip == "unreadable: no such file or directory"

@@ -228,6 +228,17 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch):
 
 
 @pytest.mark.slow
+def test_more_workers_than_a_cluster_has_processors_are_refused(workers):
+    """They once waited for one until the piece of work that they were given was given up."""
+    if workers.engine != "ray":
+        pytest.skip("processes of this machine share its cores")
+    too_many = dataclasses.replace(workers, num_workers=20)
+    refused = pytest.raises(ValueError, match="20 workers that take 20 processors, of")
+    with refused, open_pool(Square(), too_many):
+        pass
+
+
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_one_line():
     ray = pytest.importorskip("ray")
     ray.shutdown()  # a process that has a cluster keeps to it

@@ -98,6 +98,7 @@ def learn_attributes(
         devices.align(hasher, whole_batch=hasher.drawing_layers)
         watching = [heartbeat, *callbacks]
         num_steps = _train(run, hasher, samples, groups, recipe, resumed, seed, watching, devices)
+        heartbeat.rest()
         hasher = devices.on_one(hasher)
         codes = encode_samples(hasher, samples)
         summary = {

@@ -208,6 +208,7 @@ def train_classifier(
             callbacks=[heartbeat, *callbacks],
             devices=devices,
         )
+        heartbeat.rest()
         model = devices.on_one(model)
         if devices.leads:
             with run.writing(BACKBONE) as partial:

@@ -119,8 +119,9 @@ def alternate_clusters(
         devices, folder, config, kind=KIND, extendable=("rounds",), prepare=collect
     )
     with together(devices), opened as run:
-        if run.finished:
-            return run.summary
+        # What the first worker found: it may finish before another looks.
+        if announce(devices, int(run.finished)):
+            return Run.read(folder, kind=KIND).summary
         patches = PatchTable.open(run.path / PATCHES)
         alternation = _Alternation(run, patches, recipe, start, seed, devices, callbacks)
         if not devices.leads:

@@ -1,6 +1,7 @@
 """One image looked at closely: what format it has, how large it is, whether it decodes."""
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import io
@@ -23,12 +24,23 @@ from keras_ctxattr.data.manifest.headers import (
     needs_conversion,
     read_size,
 )
-from keras_ctxattr.data.manifest.remote import is_url, read_remote
+from keras_ctxattr.data.manifest.remote import StoreError, is_url, read_remote
 from keras_ctxattr.data.manifest.sources import Entry
 from keras_ctxattr.data.manifest.table import NOT_AN_IMAGE
 
 MAX_ENCODED_BYTES = 2**29  # what TensorFlow's decoders take
 UNREADABLE = "unreadable: "
+
+# Besides that it was deleted. Whatever else keeps a file from being read keeps others, too.
+_FAULTS_OF_A_FILE = {
+    errno.EACCES,
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENXIO,
+    errno.EPERM,
+}
 
 _PILLOW_LOCK = threading.Lock()
 
@@ -64,12 +76,23 @@ def inspect_entry(entry: Entry, *, max_pixels: int, cache_dir: Path) -> Facts:
     return dataclasses.replace(facts, height=height, width=width, orientation=orientation)
 
 
-def load_entry(entry: Entry, *, max_pixels: int, cache_dir: Path) -> tuple[Facts, bytes]:
+def load_entry(
+    entry: Entry, *, max_pixels: int, cache_dir: Path, insist: bool = False
+) -> tuple[Facts, bytes]:
     """Reads and checks one image without decoding it, for those who decode it themselves.
+
+    Args:
+        entry: As for `inspect_entry`.
+        max_pixels: As for `inspect_entry`.
+        cache_dir: As for `inspect_entry`.
+        insist: Whether a fault of the machine or its disk is an error, and no reason to skip.
 
     Returns:
         What is known, without size and orientation, and the bytes as `decode_image` takes them:
         those of a copy where the format is foreign to it, none where the image is to be skipped.
+
+    Raises:
+        StoreError: If `insist`, and the machine cannot read what it should.
     """
     if entry.skip:
         return Facts(entry=entry, skip=entry.skip), b""
@@ -87,6 +110,12 @@ def load_entry(entry: Entry, *, max_pixels: int, cache_dir: Path) -> tuple[Facts
             return Facts(entry=entry, format=found, skip=reason), b""
         encoded = _read(entry, entry.length)
     except OSError as error:
+        if insist and not _is_of_the_file(entry, error):
+            raise StoreError(
+                "Every photograph must be where it was listed, on each machine that reads it; "
+                "look at the disk, and give the same command again. Received: "
+                f"{entry.path}: {(error.strerror or str(error)).lower()}"
+            ) from error
         reason = UNREADABLE + (error.strerror or str(error)).lower()
         return Facts(entry=entry, skip=reason), b""
     facts = Facts(
@@ -205,6 +234,14 @@ def _read(entry: Entry, count: int) -> bytes:
     with open(os.fsencode(entry.path), "rb") as stream:  # noqa: PTH123 - a name need not be UTF-8
         stream.seek(entry.offset)
         return stream.read(min(count, entry.length))
+
+
+def _is_of_the_file(entry: Entry, error: OSError) -> bool:
+    """Tells a fault of one file, such as that it was deleted, from one of a whole disk."""
+    if error.errno == errno.ENOENT:
+        is_archive = (entry.offset, entry.length) != (0, entry.total)
+        return not is_archive and Path(entry.path).parent.is_dir()
+    return error.errno in _FAULTS_OF_A_FILE or is_url(entry.path)
 
 
 def _explain_no_format(head: bytes, should_be_image: bool) -> str:

@@ -91,7 +91,10 @@ class Deadline(AbstractContextManager["Deadline"]):
 
 
 class Heartbeat(keras.callbacks.Callback):
-    """Postpones a deadline at every step of `fit` and `evaluate`, and suspends it between them.
+    """Postpones a deadline at every step of `fit` and `evaluate`.
+
+    It goes on when they end, for what other callbacks then do with the other workers: whoever calls
+    them calls `rest` afterwards.
 
     Args:
         deadline: entered by who makes this; None where nobody is waited for.
@@ -105,11 +108,10 @@ class Heartbeat(keras.callbacks.Callback):
         if self.deadline is not None:
             self.deadline.postpone()
 
-    def _rest(self, *_: Any, **__: Any) -> None:
+    def rest(self) -> None:
+        """Waits for nobody until the next step."""
         if self.deadline is not None:
             self.deadline.suspend()
 
-    # An evaluation within `fit` leaves the deadline as `fit` needs it.
-    on_train_begin = on_train_batch_end = on_epoch_end = _beat
+    on_train_begin = on_train_batch_end = on_epoch_end = on_train_end = _beat
     on_test_begin = on_test_batch_end = on_test_end = _beat
-    on_train_end = _rest

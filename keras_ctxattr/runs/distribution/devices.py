@@ -59,9 +59,18 @@ class Devices:
             yield
             return
         waiting = f"waited {self.deadline_minutes:g} minutes for the others' first weights"
-        limit = Deadline(60 * self.deadline_minutes, waiting)
-        with limit if self.num_workers > 1 else contextlib.nullcontext(), self.strategy.scope():
+        with self.waiting(waiting), self.strategy.scope():
             yield
+
+    def waiting(self, what: str) -> contextlib.AbstractContextManager[Any]:
+        """Gives the context of a wait for the other processes, which ends after the deadline.
+
+        Args:
+            what: as for `Deadline`.
+        """
+        if self.num_workers == 1:
+            return contextlib.nullcontext()
+        return Deadline(60 * self.deadline_minutes, what)
 
     def distribute(self, batches_of: Callable[[tuple[int, int]], tf.data.Dataset]) -> Any:
         """Gives the input of all devices.
@@ -122,23 +131,29 @@ class Devices:
         """
         if self.strategy is None:
             return
-        same = {id(layer.seed_generator.state) for layer in whole_batch}
+        generators = [getattr(layer, "seed_generator", None) for layer in whole_batch]
+        same = {id(one.state) for one in generators if one is not None}  # a rate of 0 needs none
         random = [v for v in model.variables if v.path.endswith("seed_generator_state")]
         chosen = {id(variable) for variable in random}
         weights = [v for v in model.variables if id(v) not in chosen]
         random = [variable for variable in random if id(variable) not in same]
 
-        def own() -> None:
+        def copy_first() -> None:
             context = tf.distribute.get_replica_context()
             device = context.replica_id_in_sync_group
-            values = context.all_reduce("MEAN", [tf.identity(v.value) for v in weights])
+            # Those of the first device. A mean of equal numbers may be another by rounding.
+            known = [tf.identity(variable.value) for variable in weights]
+            own = [tf.where(device == 0, value, tf.zeros_like(value)) for value in known]
+            values = context.all_reduce("SUM", own)
             for variable, value in zip(weights, values, strict=True):
                 variable.assign(value)
             for variable in random:
                 step = tf.cast(tf.stack([0, device * 2**20]), variable.dtype)
                 variable.assign(variable.value + step)
 
-        tf.function(lambda: self.strategy.run(own))()
+        waiting = f"waited {self.deadline_minutes:g} minutes for the others to have their weights"
+        with self.waiting(waiting):
+            tf.function(lambda: self.strategy.run(copy_first))()
 
     def on_one(self, model: keras.Model) -> keras.Model:
         """Gives the trained model for one device, as it is exported: without a strategy, itself.

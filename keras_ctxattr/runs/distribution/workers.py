@@ -80,6 +80,9 @@ def open_together(
     with Run.open(path, config, kind=kind, extendable=extendable) as run:
         if not run.finished:
             prepare(run)
+            if devices.num_workers > 1:
+                # What it took long to prepare stays, though another worker never comes.
+                run.commit()
         _check_commands(devices, config)
         yield run
 
@@ -90,16 +93,25 @@ def restore_together(devices: Devices, run: Run, model: Any) -> Checkpoint | Non
     Raises:
         WorkersError: The workers found different checkpoints.
     """
+    if devices.num_workers > 1:  # before the variables, which all workers must make alike
+        newest = run.latest_checkpoint()
+        _check_steps(devices, run, newest.step if newest else 0)
     with devices.scope():  # the optimizer's variables are made now
         resumed = run.restore(model)
-    lowest, highest = agree(devices, resumed.step if resumed else 0)
+        if devices.strategy is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+    _check_steps(devices, run, resumed.step if resumed else 0)  # one may have been damaged
+    return resumed
+
+
+def _check_steps(devices: Devices, run: Run, step: int) -> None:
+    lowest, highest = agree(devices, step)
     if lowest != highest:
         raise WorkersError(
             "All workers must see the same run folder, on a disk that they share. Received: "
             f"{run.path}, whose last checkpoint is of step {lowest} for one and {highest} for "
             "another"
         )
-    return resumed
 
 
 def agree(devices: Devices, number: int) -> tuple[int, int]:
@@ -168,6 +180,7 @@ def together(devices: Devices) -> Iterator[Heartbeat]:
 
 
 def _first_words(message: str) -> str:
-    """Gives what TensorFlow says first, without the name of its function."""
-    line = message.strip().splitlines()[0] if message.strip() else "no word of it"
-    return line.rpartition("}} ")[2][:200]
+    """Gives what TensorFlow says first, without a headline and the name of its function."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    told = [line for line in lines if not line.endswith("error:")]
+    return (told or ["no word of it"])[0].rpartition("}} ")[2][:200]
