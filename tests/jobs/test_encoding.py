@@ -578,23 +578,20 @@ def test_actors_write_the_same_bytes(on_ray, table, collection, module, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["die_in_midst", "die_after_writing"])
 def test_a_killed_actor_loses_and_doubles_nothing(
-    fault, on_ray, table, collection, module, tmp_path, monkeypatch
+    on_ray, table, collection, module, tmp_path, monkeypatch
 ):
-    check_fault(fault, on_ray, table, collection, module, tmp_path, monkeypatch)
+    check_fault("die_in_midst", on_ray, table, collection, module, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["local", "ray"])
-def test_a_full_disk_is_told_by_workers(engine, request, collection, module, tmp_path, monkeypatch):
-    settings = request.getfixturevalue("on_ray") if engine == "ray" else TWO
+def test_a_full_disk_is_told_by_actors(on_ray, collection, module, tmp_path, monkeypatch):
     faulty = functools.partial(FaultyJob, fault="have_no_room", shard=2, marks="")
     with monkeypatch.context() as patched:
         patched.setattr(encode, "EncodeJob", faulty)
         with pytest.raises(DiskFullError, match="limit reached while writing 00002: free"):
             encode_photographs(
-                [str(collection)], tmp_path / "table", module, workers=settings, shard_images=SHARD
+                [str(collection)], tmp_path / "table", module, workers=on_ray, shard_images=SHARD
             )
     assert not (tmp_path / "table/00002").exists()
     assert not list((tmp_path / "table").glob(".*partial*"))

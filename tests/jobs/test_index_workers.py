@@ -108,7 +108,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(
 
 
 def test_a_file_that_ends_every_worker_is_one_line_and_the_others_are_kept(
-    here, photographs, module, tmp_path, workers, monkeypatch
+    here, photographs, module, tmp_path, monkeypatch
 ):
     (tmp_path / "marks").mkdir()
     deadly = {"name": "0045.png", "marks": tmp_path / "marks", "times": 2}  # in concept3
@@ -120,12 +120,12 @@ def test_a_file_that_ends_every_worker_is_one_line_and_the_others_are_kept(
                 [str(photographs)],
                 index,
                 module,
-                workers=dataclasses.replace(workers, tries=2),
+                workers=dataclasses.replace(LOCAL, tries=2),
             )
     assert "\n" not in str(caught.value)
     kept = {image.name for image in IndexStore(index).all_images()}
     assert kept and kept < {name for _, name, *_ in contents(here)[0]}
-    index_photographs([str(photographs)], index, module, workers=workers)
+    index_photographs([str(photographs)], index, module, workers=LOCAL)
     assert contents(index) == contents(here)
 
 
