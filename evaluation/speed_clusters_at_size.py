@@ -63,7 +63,7 @@ class Workload:
     num_concepts: int = 300
     samples_per_cluster: int = 16
     cache_bytes: int = 1 << 22
-    num_clusters: int = 256
+    num_clusters: int = 1024
     num_negatives: int = 10_000
     seed: int = 0
 
