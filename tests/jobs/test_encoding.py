@@ -238,8 +238,7 @@ def test_killed_as_a_whole_it_goes_on_and_ends_with_the_same_bytes(
         import functools, sys
         from keras_ctxattr.jobs import Workers
         from keras_ctxattr.search.encoding import encode
-        from keras_ctxattr.search.encoding.plan import list_collection
-from tests.jobs.faults import FaultyJob
+        from tests.jobs.faults import FaultyJob
         if __name__ == "__main__":
             encode.EncodeJob = functools.partial(FaultyJob, fault="slow", shard=0, marks="")
             encode.encode_photographs(
